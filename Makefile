@@ -1,0 +1,59 @@
+# Every target sets up what it needs: only Python 3.11+ and pip have to be there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+TORCH_VERSION := 2.13.0
+# Where the CPU builds of torch are, for machines whose pip does not find one by itself.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+METHOD ?= prefix_rft
+SEED ?= 0
+CODE := prefix_rft_rllib envs tuned_examples tests benchmarks setup.py
+
+.PHONY: install quickstart test test-slow check format bench clean
+
+install: $(VENV)/installed
+
+# A machine with an NVIDIA driver gets torch's default (CUDA) build, any other one the CPU build.
+$(VENV)/installed: setup.py constraints.txt Makefile
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	if command -v nvidia-smi >/dev/null 2>&1; then \
+		$(BIN)/pip install -q torch==$(TORCH_VERSION); \
+	else \
+		$(BIN)/pip install -q torch==$(TORCH_VERSION)+cpu 2>/dev/null || \
+		$(BIN)/pip install -q --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH_VERSION)+cpu || \
+		{ echo "No CPU build of torch found: taking the default build (larger, also runs on CPUs)."; \
+		  $(BIN)/pip install -q torch==$(TORCH_VERSION); }; \
+	fi
+	$(BIN)/pip install -q -c constraints.txt -e ".[test,dev,plot]"
+	touch $@
+
+# The main job: the small default model learns word problems by METHOD (prefix_rft, rft, sft).
+quickstart: install
+	$(BIN)/python tuned_examples/toy_arithmetic_prefix_rft.py --method $(METHOD) --seed $(SEED)
+
+# Format, lint, types, and the tests that need no Ray cluster.
+check: install
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not integration and not slow and not gpu"
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not gpu" --durations=15
+
+# Learning tests with their negative controls; about an hour on 2 cores.
+test-slow: install
+	$(BIN)/python -m pytest -m "slow" --durations=0
+
+format: install
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: install
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,42 @@
+"""Token-level Gymnasium environments, their problems and verifiers; ids under "PrefixRFT/"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium as gym
+
+from prefix_rft_rllib.envs.answer_cut import answer_cut
+from prefix_rft_rllib.envs.math_env import MathEnv
+from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
+from prefix_rft_rllib.envs.token_env import TokenEnv
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+
+__all__ = [
+    "TOY_BASE_MODEL",
+    "MathEnv",
+    "Problem",
+    "ProblemSet",
+    "TokenEnv",
+    "Verdict",
+    "answer_cut",
+    "load_problem_set",
+]
+
+TOY_BASE_MODEL = Path(__file__).resolve().parent / "toy_base_model"
+"""Directory of the small model that is shipped with the package, with its tokenizer."""
+
+_ENTRY_POINT = "prefix_rft_rllib.envs.math_env:MathEnv"
+
+gym.register(id="PrefixRFT/Math-v0", entry_point=_ENTRY_POINT)
+gym.register(
+    id="PrefixRFT/ToyArithmetic-v0",
+    entry_point=_ENTRY_POINT,
+    kwargs={
+        "data": "toy_arithmetic",
+        "data_config": {"num_problems": 2000, "min_clauses": 2, "max_clauses": 6, "seed": 0},
+        "tokenizer": str(TOY_BASE_MODEL),
+        "max_prompt_tokens": 64,
+        "max_response_tokens": 96,
+    },
+)

@@ -1,0 +1,108 @@
+r"""Where a prefix has to end so that it does not give the answer away.
+
+Short demonstrations state their answer early enough for a prefix to contain it; the rollout
+would then earn the reward without any sampling. A prefix is therefore cut before the box whose
+closing brace makes the verifier accept the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from prefix_rft_rllib.envs.grading import is_accepted
+from prefix_rft_rllib.envs.problems import ProblemSet
+from prefix_rft_rllib.envs.prompting import decode_response
+from prefix_rft_rllib.envs.verifiers.math_answers import closing_brace
+
+_BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])\s*(?:(?P<brace>\{)|[^\s{}$\\]+)")
+_UNFINISHED_CHARACTER = "\ufffd"
+
+
+def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: int) -> int | None:
+    """Return how many tokens of a demonstration end before its accepted box begins.
+
+    Only the closings of boxes are graded, in their order in the text. The result is kept in the
+    problem set: one demonstration is graded once.
+
+    Args:
+        problem_set: The problems and their verifier.
+        problem_id: A problem of the set.
+        demonstration_index: Which of its demonstrations.
+
+    Returns:
+        The largest number of leading tokens whose text does not reach into the box command, 0 if
+        the demonstration begins with the box; None if no box is accepted.
+
+    Raises:
+        ValueError: If there is no such problem or demonstration.
+    """
+    key = (problem_id, demonstration_index)
+    if key not in problem_set.answer_cuts:
+        problem = problem_set.by_id(problem_id)
+        if not 0 <= demonstration_index < len(problem.demonstrations):
+            raise ValueError(
+                f"demonstration_index ({demonstration_index}) is out of range: problem "
+                f"{problem_id!r} has {len(problem.demonstrations)} demonstrations."
+            )
+        token_ids = problem.demonstrations[demonstration_index]
+        text = decode_response(problem_set.tokenizer, token_ids)
+        start = None
+        for box_start, box_end in boxes(text):
+            if is_accepted(problem_set.grader.grade(text[:box_end], problem)):
+                start = box_start
+                break
+        problem_set.answer_cuts[key] = (
+            None if start is None else num_tokens_before(problem_set.tokenizer, token_ids, start)
+        )
+    return problem_set.answer_cuts[key]
+
+
+def boxes(text: str) -> list[tuple[int, int]]:
+    r"""Find every finished box, as the verifier reads boxes.
+
+    These are `\boxed{...}` and `\fbox{...}` with balanced braces, and `\boxed 5` without any.
+
+    Args:
+        text: Any text; escaped braces do not count.
+
+    Returns:
+        Pairs (position of the backslash, position after the closing brace or the bare content),
+        ordered by the second. A box inside another one is listed with the start of the outermost:
+        what follows that start belongs to the answer.
+    """
+    found: list[tuple[int, int]] = []
+    for match in _BOX.finditer(text):
+        if match.group("brace"):
+            closing = closing_brace(text, match.end() - 1)
+            end = None if closing is None else closing + 1
+        else:
+            end = match.end()
+        if end is not None:
+            outer = next((start for start, outer_end in found if end <= outer_end), match.start())
+            found.append((outer, end))
+    return sorted(found, key=lambda box: box[1])
+
+
+def num_tokens_before(tokenizer: Any, token_ids: Sequence[int], position: int) -> int:
+    """Return the largest number of leading tokens whose text ends at or before a position.
+
+    Args:
+        tokenizer: The tokenizer of the ids.
+        token_ids: Tokens of a text.
+        position: Character position in the decoded text.
+
+    Returns:
+        The number of tokens. A token that covers characters on both sides of the position does
+        not count.
+    """
+    low, high = 0, len(token_ids)
+    while low < high:  # the decoded length never falls when tokens are added
+        middle = (low + high + 1) // 2
+        text = decode_response(tokenizer, token_ids[:middle])
+        if len(text.rstrip(_UNFINISHED_CHARACTER)) <= position:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,335 @@
+"""The Problem record, its self-check, and the loader that every process shares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from prefix_rft_rllib.envs.grading import Grader, Outcome, boxed, is_accepted, outcome_name
+from prefix_rft_rllib.envs.problem_rows import fingerprint
+from prefix_rft_rllib.envs.prompting import (
+    PromptRenderer,
+    decode_response,
+    encode_plain,
+    load_tokenizer,
+)
+from prefix_rft_rllib.envs.raw_problems import RawProblem, read_problems
+from prefix_rft_rllib.envs.settings import EnvSettings
+
+logger = logging.getLogger(__name__)
+
+_NUM_CACHED_SETS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem, ready to be attempted.
+
+    Attributes:
+        problem_id: Unique in its `ProblemSet`.
+        domain: "math", or what the data says.
+        prompt: The bare problem text.
+        prompt_ids: The rendered prompt as token ids.
+        answer: The gold answer, as its source writes it.
+        demonstrations: Token ids of each demonstration, end token included. May be empty.
+        split: "train" or the name of a held-out set.
+        source: "file:line" of its first row.
+        num_long_demonstrations: Demonstrations set aside for having more tokens than
+            `max_response_tokens`.
+        demonstration_texts: The texts of `demonstrations`.
+        demonstration_sources: "file:line" of each of them.
+    """
+
+    problem_id: str
+    domain: str
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    answer: str
+    demonstrations: tuple[tuple[int, ...], ...]
+    split: str
+    source: str
+    num_long_demonstrations: int = 0
+    demonstration_texts: tuple[str, ...] = ()
+    demonstration_sources: tuple[str, ...] = ()
+
+    def check(
+        self,
+        tokenizer: Any,
+        verify: Callable[[str, Problem], Outcome],
+        max_prompt_tokens: int,
+        max_response_tokens: int,
+    ) -> list[str]:
+        """Prove that the problem can be used: every item that fails says why.
+
+        Args:
+            tokenizer: The tokenizer of its token ids.
+            verify: The verifier, for example `Grader(...).grade`.
+            max_prompt_tokens: Budget of the prompt.
+            max_response_tokens: Budget of the response, end token included.
+
+        Returns:
+            One sentence per failed item. Empty: the gold answer and every demonstration are
+            accepted, and all token counts fit.
+        """
+        failures = []
+        if len(self.prompt_ids) > max_prompt_tokens:
+            failures.append(
+                f"{self.source}: the prompt has {len(self.prompt_ids)} tokens, more than "
+                f"max_prompt_tokens ({max_prompt_tokens})."
+            )
+        outcome = verify(boxed(self.answer), self)
+        if not is_accepted(outcome):
+            failures.append(
+                f"{self.source}: the gold answer {self.answer!r} is not accepted as "
+                f"{boxed(self.answer)!r}: {outcome_name(outcome)}."
+            )
+        for index, token_ids in enumerate(self.demonstrations):
+            if len(token_ids) > max_response_tokens:
+                failures.append(
+                    f"{self.source}: demonstration {index} has {len(token_ids)} tokens, more than "
+                    f"max_response_tokens ({max_response_tokens})."
+                )
+            outcome = verify(decode_response(tokenizer, token_ids), self)
+            if not is_accepted(outcome):
+                failures.append(
+                    f"{self.source}: demonstration {index} is not accepted for the answer "
+                    f"{self.answer!r}: {outcome_name(outcome)}."
+                )
+        return failures
+
+
+class ProblemSet:
+    """Problems in file order, the tokenizer of their token ids, and how they were selected.
+
+    Attributes:
+        problems: All problems, training problems first.
+        tokenizer: The transformers tokenizer.
+        settings: The checked `env_config`.
+        counts: Rows, merged rows, drops by filter, demonstrations, demonstrations set aside,
+            problems by split.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        tokenizer: Any,
+        settings: EnvSettings,
+        counts: Mapping[str, int],
+    ):
+        self.problems = tuple(problems)
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.counts = dict(counts)
+        self.answer_cuts: dict[tuple[str, int], int | None] = {}
+        self._by_id = {problem.problem_id: problem for problem in self.problems}
+        assert len(self._by_id) == len(self.problems), "the loader makes problem ids unique"
+
+    @cached_property
+    def train(self) -> list[Problem]:
+        """The training problems."""
+        return [problem for problem in self.problems if problem.split == "train"]
+
+    @cached_property
+    def held_out(self) -> dict[str, list[Problem]]:
+        """The held-out problems by set name, in the order of `held_out_data`."""
+        names = dict.fromkeys(p.split for p in self.problems if p.split != "train")
+        return {name: [p for p in self.problems if p.split == name] for name in names}
+
+    @cached_property
+    def grader(self) -> Grader:
+        """The verifier of the settings."""
+        return Grader(self.settings.verifier, self.settings.verifier_config)
+
+    @cached_property
+    def renderer(self) -> PromptRenderer:
+        """How prompts are written."""
+        return PromptRenderer(self.tokenizer, self.settings)
+
+    def by_id(self, problem_id: str) -> Problem:
+        """Return one problem of any split.
+
+        Raises:
+            ValueError: If there is none with this id.
+        """
+        problem = self._by_id.get(problem_id)
+        if problem is None:
+            examples = ", ".join(repr(p.problem_id) for p in self.problems[:3])
+            raise ValueError(
+                f"There is no problem with the id {problem_id!r} among the {len(self.problems)} "
+                f"loaded ones; ids look like {examples}."
+            )
+        return problem
+
+
+_cache: OrderedDict[str, ProblemSet] = OrderedDict()
+_cache_lock = threading.Lock()
+
+
+def load_problem_set(env_config: Mapping[str, Any]) -> ProblemSet:
+    """Load, merge, tokenise, filter and split problems.
+
+    The set is cached in this process for an equal `env_config` and unchanged files; it is shared,
+    so treat it as read-only.
+
+    Args:
+        env_config: Plain data; `docs/problems.md` lists the keys.
+
+    Returns:
+        The problems with their tokenizer.
+
+    Raises:
+        ValueError: If a setting is wrong, a source or the tokenizer cannot be read, a row is bad
+            (file, line and field are named), a prompt is over budget, or no training problem is
+            left.
+    """
+    settings = EnvSettings.from_config(env_config)
+    sources = [*settings.data, *(s for group in settings.held_out_data.values() for s in group)]
+    key = json.dumps([asdict(settings), [fingerprint(s) for s in sources]], default=repr)
+    with _cache_lock:
+        if key not in _cache:
+            _cache[key] = _load(settings)
+            while len(_cache) > _NUM_CACHED_SETS:
+                _cache.popitem(last=False)
+        _cache.move_to_end(key)
+        return _cache[key]
+
+
+def _load(settings: EnvSettings) -> ProblemSet:
+    tokenizer = load_tokenizer(settings.tokenizer)
+    renderer = PromptRenderer(tokenizer, settings)
+    counts: Counter[str] = Counter()
+    raw = read_problems(settings.data, settings, counts)
+    problems = _build(raw, "train", renderer, tokenizer, settings, counts)
+    fraction = settings.held_out_fraction
+    problems = [
+        replace(p, split="held_out") if _hash_share(p.problem_id) < fraction else p
+        for p in problems
+    ]
+    problems.sort(key=lambda p: p.split != "train")
+    for name, sources in settings.held_out_data.items():
+        raw = read_problems(sources, settings, counts)
+        held_out = _build(raw, name, renderer, tokenizer, settings, counts)
+        problems += _without_clashes(held_out, name, problems, counts)
+    for problem in problems:
+        counts["problems"] += 1
+        split = problem.split
+        counts["train" if split == "train" else f"held_out:{split}"] += 1
+        counts["demonstrations"] += len(problem.demonstrations)
+        counts["demonstrations_set_aside"] += problem.num_long_demonstrations
+    if not counts["train"]:
+        raise ValueError(
+            f"No training problem is left after filters and split. Counts: {dict(counts)}. Relax "
+            "filters, raise the token budgets or lower held_out_fraction."
+        )
+    return ProblemSet(problems, tokenizer, settings, counts)
+
+
+def _build(
+    raw: list[RawProblem],
+    split: str,
+    renderer: PromptRenderer,
+    tokenizer: Any,
+    settings: EnvSettings,
+    counts: Counter[str],
+) -> list[Problem]:
+    """Tokenise problems and apply the filters."""
+    prompt_ids = renderer.encode([renderer.text(item.prompt) for item in raw])
+    texts = [text for item in raw for _, text in item.demonstrations]
+    demonstration_ids = iter(encode_plain(tokenizer, texts))
+    problems = []
+    for item, ids in zip(raw, prompt_ids, strict=True):
+        complete = [
+            _ended(next(demonstration_ids), tokenizer.eos_token_id, source)
+            for source, _ in item.demonstrations
+        ]
+        if len(ids) > settings.max_prompt_tokens:
+            if "prompt_too_long" not in settings.filters:
+                raise ValueError(_too_long_message(item, len(ids), settings))
+            counts["dropped_prompt_too_long"] += 1
+            continue
+        fits = [len(token_ids) <= settings.max_response_tokens for token_ids in complete]
+        if split == "train" and not any(fits) and "no_demonstration" in settings.filters:
+            counts["dropped_no_demonstration"] += 1
+            continue
+        kept = [entry for entry, fit in zip(item.demonstrations, fits, strict=True) if fit]
+        problem = Problem(
+            problem_id=item.problem_id,
+            domain=item.domain,
+            prompt=item.prompt,
+            prompt_ids=ids,
+            answer=item.answer,
+            demonstrations=tuple(t for t, fit in zip(complete, fits, strict=True) if fit),
+            split=split,
+            source=item.source,
+            num_long_demonstrations=fits.count(False),
+            demonstration_texts=tuple(text for _, text in kept),
+            demonstration_sources=tuple(source for source, _ in kept),
+        )
+        problems.append(problem)
+    if "no_parseable_answer" in settings.filters:
+        problems = _with_gradeable_answer(problems, settings, counts)
+    return problems
+
+
+def _ended(token_ids: list[int], eos_token_id: int, source: str) -> tuple[int, ...]:
+    """Add the end token, unless the text ends with it already."""
+    if token_ids and token_ids[-1] == eos_token_id:
+        token_ids = token_ids[:-1]
+    if eos_token_id in token_ids:
+        raise ValueError(
+            f"{source}: field 'demonstration' holds the tokenizer's end token inside the text, at "
+            f"token {token_ids.index(eos_token_id)}: the response would end there. Remove it."
+        )
+    return (*token_ids, eos_token_id)
+
+
+def _too_long_message(item: RawProblem, num_tokens: int, settings: EnvSettings) -> str:
+    return (
+        f"{item.source}: field 'prompt' has {num_tokens} tokens with its template, more than "
+        f"max_prompt_tokens ({settings.max_prompt_tokens}). Raise max_prompt_tokens, or set "
+        "filters=['prompt_too_long'] to drop and count such problems."
+    )
+
+
+def _with_gradeable_answer(
+    problems: list[Problem], settings: EnvSettings, counts: Counter[str]
+) -> list[Problem]:
+    grader = Grader(settings.verifier, settings.verifier_config)
+    accepted = grader.answers_gradeable(problems)
+    counts["dropped_no_parseable_answer"] += accepted.count(False)
+    return [p for p, keep in zip(problems, accepted, strict=True) if keep]
+
+
+def _hash_share(problem_id: str) -> float:
+    """Map an id to [0, 1), evenly and for ever the same."""
+    digest = hashlib.sha256(problem_id.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _without_clashes(
+    held_out: list[Problem], name: str, others: Sequence[Problem], counts: Counter[str]
+) -> list[Problem]:
+    """Make ids unique by the set's name where needed, and count problems also trained on."""
+    ids = {problem.problem_id for problem in others}
+    train_prompts = {problem.prompt for problem in others if problem.split == "train"}
+    num_seen = sum(problem.prompt in train_prompts for problem in held_out)
+    if num_seen:
+        counts[f"also_in_train:{name}"] = num_seen
+        logger.warning(
+            "%d of the %d held-out problems in %r are training problems too: their accuracy is "
+            "no test.",
+            num_seen,
+            len(held_out),
+            name,
+        )
+    return [
+        replace(p, problem_id=f"{name}/{p.problem_id}") if p.problem_id in ids else p
+        for p in held_out
+    ]

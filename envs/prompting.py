@@ -1,0 +1,174 @@
+"""Tokenizer and text: load, render a problem as a prompt, encode, decode, find lost text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefix_rft_rllib.envs.settings import EnvSettings
+
+
+def load_tokenizer(directory: str) -> Any:
+    """Load a transformers tokenizer and check that it can end a text.
+
+    Args:
+        directory: A directory with tokenizer files, or the name of a model in the local
+            Hugging Face cache.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        ValueError: If nothing is found there, or the tokenizer has no end token.
+    """
+    from transformers import AutoTokenizer
+
+    is_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", directory) is not None
+    if not Path(directory).is_dir() and not is_hub_name:
+        raise ValueError(
+            f"env_config['tokenizer'] ({directory!r}) is not a directory. Give the directory that "
+            "holds tokenizer.json and tokenizer_config.json."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, local_files_only=not Path(directory).is_dir()
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and others
+        kind = "holds no tokenizer that transformers can load"
+        if not Path(directory).is_dir():
+            kind = "is neither a directory here nor a model in the local Hugging Face cache"
+        raise ValueError(
+            f"env_config['tokenizer'] ({directory!r}) {kind} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''})."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"The tokenizer in {directory!r} has no end token (eos_token): a response could never "
+            "end. Set eos_token in tokenizer_config.json and save the tokenizer again."
+        )
+    return tokenizer
+
+
+def smallest_vocab_size(tokenizer: Any) -> int:
+    """Return the number of ids that covers every token: largest id + 1."""
+    return max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+
+
+def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Encode texts as they stand, without tokens that the tokenizer would add by itself."""
+    if not texts:
+        return []
+    return tokenizer(
+        list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+
+
+def decode_all(
+    tokenizer: Any, rows: Sequence[Sequence[int]], *, skip_special_tokens: bool
+) -> list[str]:
+    """Decode many rows of tokens; for one row equal to `decode_response` if specials are left out.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        rows: Token ids.
+        skip_special_tokens: True to leave special tokens out, False to write them out.
+
+    Returns:
+        One text for each row.
+    """
+    return tokenizer.batch_decode(
+        [list(row) for row in rows],
+        skip_special_tokens=skip_special_tokens,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def decode_response(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """Decode response tokens as the verifier sees them: special tokens left out."""
+    return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def lost_piece(text: str, decoded: str) -> str | None:
+    """Describe the first difference between a text and its decode(encode(text)).
+
+    Returns:
+        None if the two are equal, else a sentence part with the lost piece and its place.
+    """
+    if text == decoded:
+        return None
+    start = next(
+        (i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b),
+        min(len(text), len(decoded)),
+    )
+    return (
+        f"{text[start : start + 20]!r} at character {start} comes back as "
+        f"{decoded[start : start + 20]!r}"
+    )
+
+
+def _leading_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Return the tokens that the tokenizer puts in front of every text by itself."""
+    plain, with_added = encode_plain(tokenizer, ["a"])[0], tokenizer("a")["input_ids"]
+    for start in range(len(with_added)):
+        if with_added[start : start + len(plain)] == plain:
+            return tuple(with_added[:start])
+    return ()
+
+
+class PromptRenderer:
+    """Turn bare problem texts into prompts for one tokenizer.
+
+    The order is: `prompt_template` around the problem, then the chat template with the system
+    prompt, or, without a chat template, the system prompt and an empty line in front.
+
+    A chat template writes its own special tokens. Without one, the tokens that the tokenizer puts
+    in front (a begin-of-text token) are kept as `leading_ids`; those it would append are not, since
+    the model has to continue the text.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        settings: System prompt, prompt template and whether to use the chat template.
+
+    Raises:
+        ValueError: If `chat_template=True` and the tokenizer has none.
+    """
+
+    def __init__(self, tokenizer: Any, settings: EnvSettings):
+        self._tokenizer = tokenizer
+        self._system_prompt = settings.system_prompt
+        self._template = settings.prompt_template or "{prompt}"
+        has_template = bool(getattr(tokenizer, "chat_template", None))
+        if settings.chat_template and not has_template:
+            raise ValueError(
+                f"env_config['chat_template'] is True, but the tokenizer in "
+                f"{settings.tokenizer!r} has no chat template. Use None or False and a "
+                "prompt_template."
+            )
+        self.uses_chat_template = has_template and settings.chat_template is not False
+        self.leading_ids = () if self.uses_chat_template else _leading_ids(tokenizer)
+
+    def text(self, prompt: str) -> str:
+        """Render one bare problem text as the text that the model reads."""
+        # str.format would trip over the braces of LaTeX.
+        content = self._template.replace("{prompt}", prompt)
+        if not self.uses_chat_template:
+            return content if not self._system_prompt else f"{self._system_prompt}\n\n{content}"
+        messages = [{"role": "user", "content": content}]
+        if self._system_prompt:
+            messages.insert(0, {"role": "system", "content": self._system_prompt})
+        try:
+            return self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # jinja2's TemplateError, and whatever the template calls
+            raise ValueError(
+                f"The tokenizer's chat template refused a prompt ({type(error).__name__}: {error})."
+                " Some templates know no system message: put it into prompt_template, or set "
+                "chat_template=False."
+            ) from error
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Encode rendered prompts: `leading_ids`, then the text."""
+        return [self.leading_ids + tuple(ids) for ids in encode_plain(self._tokenizer, texts)]

@@ -1,0 +1,229 @@
+"""A Gymnasium environment whose steps are tokens, and which can start inside a demonstration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from prefix_rft_rllib.envs.grading import outcome_name
+from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
+from prefix_rft_rllib.envs.prompting import decode_response, smallest_vocab_size
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+
+RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
+RESET_INFO_KEYS = ("problem_id", "prompt_ids", "num_prefix_tokens")
+FINAL_INFO_KEYS = ("verdict",)
+PADDING = -1
+
+
+class TokenEnv(gym.Env[np.ndarray, int]):
+    """Write a response to a problem, one token a step.
+
+    ## Description
+    The policy reads a prompt and writes a response token by token until it writes the end token or
+    its budget is spent. A verifier then grades the whole response. A reset may put the first tokens
+    of a demonstration in front of what the policy writes: a prefix state. The prefix is cut in
+    token ids and never decoded and encoded again, so that resetting to n prefix tokens equals
+    resetting to the prompt and stepping those n tokens.
+
+    ## Action Space
+    `Discrete(V)`: the next token id. V covers every id of the tokenizer, or is `vocab_size`.
+
+    ## Observation Space
+    `Box(-1, V - 1, (max_prompt_tokens + max_response_tokens,), int32)`: the tokens so far, prompt
+    first, right-padded with -1. It is the whole state.
+
+    ## Rewards
+    0 at every step but the last. At the last step the reward of the verdict (`rewards`), or the
+    number that the verifier returned.
+
+    ## Starting State
+    The prompt of a problem, followed by `num_prefix_tokens` tokens of a demonstration. Without
+    options: a training problem drawn with the environment's generator, and no prefix.
+
+    ## Episode End
+    Termination: the end token was written.
+    Truncation: the response, prefix included, has `max_response_tokens` tokens and the last is not
+    the end token. Truncated responses are graded like others.
+
+    ## Arguments
+    The keys of `env_config` as keyword arguments, for example
+    `gymnasium.make("PrefixRFT/Math-v0", data="train.jsonl", tokenizer="model_directory")`.
+    `docs/problems.md` lists them all.
+
+    ## Reset Options
+    - `problem_id`: which problem, of any split.
+    - `demonstration_index`: which of its demonstrations (default 0).
+    - `num_prefix_tokens`: how many of its tokens are given (default 0). At most one less than the
+      demonstration and the response budget have, so that at least one token is written.
+
+    ## Info Keys
+    At reset:
+    - `problem_id`: text.
+    - `prompt_ids`: tuple of int.
+    - `num_prefix_tokens`: int.
+
+    At the last step:
+    - `verdict`: the name of a `Verdict`, or "SCORED" if the verifier returned a number.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    def __init__(self, **env_config: Any):
+        self.problem_set: ProblemSet = load_problem_set(env_config)
+        settings = self.problem_set.settings
+        tokenizer = self.problem_set.tokenizer
+        self.vocab_size = smallest_vocab_size(tokenizer)
+        if settings.vocab_size is not None:
+            if settings.vocab_size < self.vocab_size:
+                raise ValueError(
+                    f"env_config['vocab_size'] ({settings.vocab_size}) is smaller than the "
+                    f"tokenizer's {self.vocab_size} ids. Leave it out or use the model's own size."
+                )
+            self.vocab_size = settings.vocab_size
+        self.max_response_tokens = settings.max_response_tokens
+        self._rewards = settings.rewards
+        self._end_token = int(tokenizer.eos_token_id)
+        window = settings.max_prompt_tokens + settings.max_response_tokens
+        self.action_space = gym.spaces.Discrete(self.vocab_size)
+        self.observation_space = gym.spaces.Box(
+            PADDING, self.vocab_size - 1, shape=(window,), dtype=np.int32
+        )
+        self._window = np.full(window, PADDING, dtype=np.int32)
+        self._length = 0
+        self._problem: Problem | None = None
+        self._is_over = True
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start at the prompt of a problem, or inside one of its demonstrations.
+
+        Args:
+            seed: Seeds the draw of problems.
+            options: See "Reset Options" in the class docstring; None or empty draws a problem.
+
+        Returns:
+            The observation and the info dict.
+
+        Raises:
+            ValueError: If an option is unknown, missing or out of range.
+        """
+        super().reset(seed=seed)
+        if not options:
+            train = self.problem_set.train
+            problem = train[int(self.np_random.integers(len(train)))]
+            prefix: tuple[int, ...] = ()
+        else:
+            problem, prefix = self._chosen_start(options)
+        start = (*problem.prompt_ids, *prefix)
+        self._window[len(start) :] = PADDING
+        self._window[: len(start)] = start
+        self._length = len(start)
+        self._problem = problem
+        self._is_over = False
+        info = {
+            "problem_id": problem.problem_id,
+            "prompt_ids": problem.prompt_ids,
+            "num_prefix_tokens": len(prefix),
+        }
+        return self._window.copy(), info
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Append one token.
+
+        Args:
+            action: A token id in [0, V).
+
+        Returns:
+            Observation, reward, terminated, truncated and info.
+
+        Raises:
+            ValueError: If the episode is over or has not begun, or the action is no token id.
+        """
+        if self._problem is None or self._is_over:
+            raise ValueError("step() needs a running episode: call reset() first.")
+        if not self.action_space.contains(action):
+            raise ValueError(
+                f"The action must be a token id, a whole number in [0, {self.vocab_size}), got "
+                f"{action!r}."
+            )
+        self._window[self._length] = action
+        self._length += 1
+        num_response = self._length - len(self._problem.prompt_ids)
+        terminated = int(action) == self._end_token
+        truncated = not terminated and num_response >= self.max_response_tokens
+        reward = 0.0
+        info: dict[str, Any] = {}
+        if terminated or truncated:
+            self._is_over = True
+            reward, info = self._graded()
+        return self._window.copy(), reward, terminated, truncated, info
+
+    @property
+    def state_ids(self) -> np.ndarray:
+        """Prompt and response so far without padding: shape (length,), int32, a copy."""
+        return self._window[: self._length].copy()
+
+    def _graded(self) -> tuple[float, dict[str, Any]]:
+        assert self._problem is not None
+        response_ids = self._window[len(self._problem.prompt_ids) : self._length].tolist()
+        text = decode_response(self.problem_set.tokenizer, response_ids)
+        outcome = self.problem_set.grader.grade(text, self._problem)
+        if isinstance(outcome, Verdict):
+            reward = self._rewards.get(outcome.name, 0.0)
+        else:
+            reward = outcome
+        return reward, {"verdict": outcome_name(outcome)}
+
+    def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, tuple[int, ...]]:
+        """Check the reset options and look up what they name."""
+        unknown = [key for key in options if key not in RESET_OPTIONS]
+        if unknown:
+            raise ValueError(
+                f"Unknown reset option {unknown[0]!r}. Known options: {', '.join(RESET_OPTIONS)}."
+            )
+        if "problem_id" not in options:
+            raise ValueError(
+                f"Reset options {dict(options)!r} lack 'problem_id': a prefix belongs to a problem."
+            )
+        problem = self.problem_set.by_id(options["problem_id"])
+        index = _whole_number("demonstration_index", options)
+        num_prefix_tokens = _whole_number("num_prefix_tokens", options)
+        num_demonstrations = len(problem.demonstrations)
+        if not 0 <= index < max(num_demonstrations, 1):
+            raise ValueError(
+                f"Reset option 'demonstration_index' ({index}) is out of range: problem "
+                f"{problem.problem_id!r} has {num_demonstrations} demonstrations."
+            )
+        if num_prefix_tokens == 0:
+            return problem, ()
+        if num_demonstrations == 0:
+            raise ValueError(
+                f"Reset option 'num_prefix_tokens' is {num_prefix_tokens}, but problem "
+                f"{problem.problem_id!r} has no demonstration: only 0 is possible."
+            )
+        demonstration = problem.demonstrations[index]
+        limit = min(len(demonstration), self.max_response_tokens) - 1
+        if not 0 <= num_prefix_tokens <= limit:
+            raise ValueError(
+                f"Reset option 'num_prefix_tokens' must be in [0, {limit}], got "
+                f"{num_prefix_tokens}: demonstration {index} of problem {problem.problem_id!r} has "
+                f"{len(demonstration)} tokens, the response budget is {self.max_response_tokens}, "
+                "and at least one token is written by the policy."
+            )
+        return problem, demonstration[:num_prefix_tokens]
+
+
+def _whole_number(name: str, options: Mapping[str, Any]) -> int:
+    value = options.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(
+            f"Reset option {name!r} must be a whole number, got {value!r}: a fraction is turned "
+            "into a number of tokens by the one who plans the rollout."
+        )
+    return int(value)

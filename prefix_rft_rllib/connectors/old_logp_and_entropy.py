@@ -1,0 +1,60 @@
+"""The old-policy pass: log-probabilities and entropies before the update."""
+
+from typing import Any
+
+import torch
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.annotations import override
+
+from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
+
+REFERENCE_LOGP = "reference_logp"
+"""Column with the reference model's log-probabilities, if there is one."""
+
+
+class OldLogpAndEntropy(ConnectorV2):
+    """Adds `old_logp` and `entropy` of all rows by one pass without gradients.
+
+    All rows take part, those without weight too: prefix tokens of every row are in the pool of the
+    entropy selection (Prefix-RFT, Sec. 3). With a reference model its log-probabilities are added.
+
+    Args:
+        max_tokens_per_microbatch: Padded tokens of one forward pass.
+    """
+
+    def __init__(self, *, max_tokens_per_microbatch: int) -> None:
+        super().__init__()
+        self._max_tokens = max_tokens_per_microbatch
+
+    @override(ConnectorV2)
+    def __call__(
+        self,
+        *,
+        rl_module: RLModule,
+        batch: dict[str, Any],
+        episodes: list[SingleAgentEpisode],
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        module = rl_module[DEFAULT_MODULE_ID].unwrapped()
+        columns = batch[DEFAULT_MODULE_ID]
+        columns["old_logp"], columns["entropy"] = self._token_logps(module, columns)
+        if module.reference_lm is not None:
+            columns[REFERENCE_LOGP], _ = self._token_logps(module, columns, reference=True)
+        return batch
+
+    @torch.no_grad()
+    def _token_logps(
+        self, module: Any, columns: dict[str, torch.Tensor], reference: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        input_ids, region = columns["input_ids"], columns["region"]
+        logp = torch.zeros_like(input_ids, dtype=torch.float32)
+        entropy = torch.zeros_like(logp)
+        for rows, width in microbatches(row_lengths(region), self._max_tokens):
+            part = {"input_ids": input_ids[rows, :width], "region": region[rows, :width]}
+            logp[rows, :width], entropy[rows, :width] = module.token_logps(
+                part, reference=reference
+            )
+        return logp, entropy

@@ -1,0 +1,69 @@
+"""Whole demonstrations that become batch rows without generating anything.
+
+They are rows, not rollouts: an environment never resets into a finished episode.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+
+from prefix_rft_rllib.core.random_draws import uniform
+from prefix_rft_rllib.core.shares import check_at_least
+
+
+class DemonstrationRows(abc.ABC):
+    """Which demonstrations of a problem are added to the batch."""
+
+    is_member: bool = False
+    """True if such a row is a member of its problem's group, with its own reward and advantage."""
+
+    @abc.abstractmethod
+    def indices(
+        self, *, seed: int, iteration: int, problem_id: str, num_demonstrations: int
+    ) -> list[int]:
+        """The demonstrations to add for one problem.
+
+        Args:
+            seed: Seed of the run.
+            iteration: Training iteration, from 0.
+            problem_id: The problem.
+            num_demonstrations: How many usable demonstrations it has.
+
+        Returns:
+            Different indices below `num_demonstrations`, a pure function of the arguments.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class NoRows(DemonstrationRows):
+    """No demonstration rows."""
+
+    def indices(  # noqa: D102
+        self, *, seed: int, iteration: int, problem_id: str, num_demonstrations: int
+    ) -> list[int]:
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryStep(DemonstrationRows):
+    """Rows of every problem of every iteration.
+
+    Attributes:
+        num_rows: Rows per problem, drawn without replacement; a problem with fewer demonstrations
+            gives all it has.
+    """
+
+    num_rows: int = 1
+
+    def __post_init__(self) -> None:
+        check_at_least("num_rows", self.num_rows, 1)
+
+    def indices(  # noqa: D102
+        self, *, seed: int, iteration: int, problem_id: str, num_demonstrations: int
+    ) -> list[int]:
+        ranks = {
+            index: uniform("demonstration_row", seed, iteration, problem_id, index)
+            for index in range(num_demonstrations)
+        }
+        return sorted(ranks, key=ranks.__getitem__)[: self.num_rows]

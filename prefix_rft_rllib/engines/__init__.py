@@ -1,0 +1,47 @@
+"""Generation engines: token ids in; token ids, log-probabilities and finish reasons out."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+__all__ = ["ENGINES", "Engine", "Generation", "GenerationRequest", "build_engine"]
+
+
+def _transformers(
+    model_config: "PretrainedConfig", eos_token_ids: Sequence[int], **engine_config: Any
+) -> Engine:
+    # Imported here: an engine's library is loaded only when that engine is chosen.
+    from prefix_rft_rllib.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {"transformers": _transformers}
+
+
+def build_engine(
+    name: str,
+    model_config: "PretrainedConfig",
+    *,
+    eos_token_ids: Sequence[int],
+    **engine_config: Any,
+) -> Engine:
+    """Build the engine of that name; it has no weights until `load_weights`.
+
+    Args:
+        name: A key of `ENGINES`.
+        model_config: Hugging Face configuration of the causal language model.
+        eos_token_ids: Ids that end a sequence.
+        **engine_config: Options of that engine, for "transformers" those of
+            `TransformersEngineOptions`.
+
+    Raises:
+        ValueError: For an unknown name, or an option or value the engine does not accept.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"Unknown engine {name!r}. Known engines: {', '.join(sorted(ENGINES))}.")
+    return ENGINES[name](model_config, eos_token_ids, **engine_config)

@@ -1,0 +1,125 @@
+"""The interface of every generation engine."""
+
+import abc
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One sequence to generate.
+
+    Attributes:
+        prompt_ids: Token ids to continue; at least one.
+        max_new_tokens: Largest number of generated tokens, the end token included.
+        temperature: Divides the logits before sampling; 0 takes the most probable token.
+        top_p: Sample only from the smallest set of most probable tokens whose probabilities
+            reach `top_p`, in (0, 1]; 1 samples from all.
+        seed: Any integer, taken modulo 2**64. The draw for the i-th generated token is a
+            function of (seed, i) alone, so one seed gives one sequence in any batch.
+
+    Raises:
+        ValueError: If a field is outside its range.
+    """
+
+    prompt_ids: Sequence[int]
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.prompt_ids) == 0:
+            raise ValueError(
+                "`prompt_ids` must hold at least one token id, got none. A model continues text: "
+                "start with its begin token if there is no prompt."
+            )
+        if self.max_new_tokens < 1:
+            raise ValueError(f"`max_new_tokens` must be at least 1, got {self.max_new_tokens}.")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(
+                f"`temperature` must be finite and at least 0, got {self.temperature}. "
+                "Use 0 for greedy decoding, 1 to sample from the model as it is."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"`top_p` must be in (0, 1], got {self.top_p}. Use 1 to sample from all tokens."
+            )
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What an engine made of one request.
+
+    Attributes:
+        token_ids: Generated ids without the prompt, with the end token if it was sampled.
+        logps: Log-probability in nats of each of `token_ids` under
+            softmax(logits / temperature), before the top-p filter; at temperature 0 that of
+            softmax(logits). float32 precision.
+        finish_reason: "stop" if the last token is an end token, else "length".
+    """
+
+    token_ids: list[int]
+    logps: list[float]
+    finish_reason: FinishReason
+
+
+class Engine(abc.ABC):
+    """Generates with one causal language model whose weights are replaced during training."""
+
+    @property
+    @abc.abstractmethod
+    def weights_version(self) -> int | None:
+        """Version given with the newest `load_weights`; None before the first."""
+
+    @abc.abstractmethod
+    def load_weights(self, state_dict: Mapping[str, torch.Tensor], version: int) -> None:
+        """Copy a Hugging Face state dict into the model.
+
+        Raises:
+            ValueError: If names or shapes do not fit; then the engine is unchanged.
+        """
+
+    @abc.abstractmethod
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Generation]:
+        """Generate one sequence per request.
+
+        Args:
+            requests: Any number of requests, in any order.
+            on_progress: Called with (finished, total) sequences when some have finished.
+
+        Returns:
+            One generation per request, in the order of `requests`.
+
+        Raises:
+            ValueError: If a request does not fit the model.
+            RuntimeError: If no weights were loaded.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free the model; the engine cannot be used afterwards."""
+
+
+def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int) -> None:
+    """Check that ids are inside the model's vocabulary.
+
+    Raises:
+        ValueError: Naming the first id outside [0, vocab_size).
+    """
+    for token_id in (min(token_ids), max(token_ids)):
+        if not 0 <= token_id < vocab_size:
+            raise ValueError(
+                f"`{name}` holds id {token_id}; the model's vocabulary has ids 0 to "
+                f"{vocab_size - 1}. Do tokenizer and model belong together?"
+            )

@@ -1,0 +1,71 @@
+"""Check a state dict against a model, then copy it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+_MAX_NAMES_SHOWN = 8
+
+
+def copy_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Copy a state dict into a model's own tensors, cast to their type and device.
+
+    Names that share one tensor in the model (tied embeddings) are one weight: any of them is
+    enough, and if several are given they must agree.
+
+    Raises:
+        ValueError: For missing or unexpected names, wrong shapes, or tied names with different
+            values. The model is unchanged then.
+    """
+    own = model.state_dict()
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in own.items():
+        names_of.setdefault(tensor.data_ptr(), []).append(name)
+    problems = _problems(own, list(names_of.values()), state_dict)
+    if problems:
+        raise ValueError(
+            f"The state dict does not fit {type(model).__name__}, nothing was loaded: "
+            f"{'; '.join(problems)}. Pass the whole `state_dict()` of a model with the same "
+            "configuration."
+        )
+    with torch.no_grad():
+        for names in names_of.values():
+            source = next(state_dict[name] for name in names if name in state_dict)
+            own[names[0]].copy_(source)
+
+
+def _problems(
+    own: Mapping[str, torch.Tensor],
+    tied_names: list[list[str]],
+    given: Mapping[str, torch.Tensor],
+) -> list[str]:
+    missing = [names[0] for names in tied_names if not any(name in given for name in names)]
+    unexpected = [name for name in given if name not in own]
+    shapes = [
+        f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    different = []
+    for names in tied_names:
+        first, *others = [name for name in names if name in given] or [""]
+        different += [
+            f"{first} and {other}"
+            for other in others
+            if given[first].shape == given[other].shape
+            and not torch.equal(given[first], given[other])
+        ]
+    found = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "wrong shape": shapes,
+        "tied in the model but different here": different,
+    }
+    return [f"{what}: {_shorten(names)}" for what, names in found.items() if names]
+
+
+def _shorten(names: list[str]) -> str:
+    shown = ", ".join(names[:_MAX_NAMES_SHOWN])
+    more = len(names) - _MAX_NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,164 @@
+"""Metric keys: each once, with its meaning and unit.
+
+`train()` returns RLlib's nested result; `flatten` gives the flat row of this project's own metrics
+that `metrics.jsonl`, TensorBoard and the progress table show.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# --- Rollouts: logged by the driver over all rollouts of the iteration, under `rollouts/`. -------
+ROLLOUTS = "rollouts"
+
+REWARD_MEAN = "reward_mean"
+"""Mean reward of all rollouts, hybrid and plain."""
+REWARD_PREFIX_MEAN = "reward_prefix_mean"
+"""Mean reward of the rollouts that started in a prefix state."""
+REWARD_PLAIN_MEAN = "reward_plain_mean"
+"""Mean reward of the rollouts without a prefix: what the policy solves by itself."""
+NUM_ROLLOUTS = "num_rollouts"
+"""Rollouts sampled."""
+NUM_PREFIX_ROLLOUTS = "num_prefix_rollouts"
+"""Rollouts with at least one prefix token."""
+NUM_GROUPS = "num_groups"
+"""Groups (problems) sampled."""
+NUM_GROUPS_WITH_SIGNAL = "num_groups_with_signal"
+"""Groups whose rewards are not all equal; the others have advantage 0."""
+PREFIX_WINDOW_LOW = "prefix_window_low"
+"""Low end low_t of the interval u is drawn from, as a share of the demonstration."""
+PREFIX_FRACTION_MEAN = "prefix_fraction_mean"
+"""Mean drawn u of the prefix rollouts."""
+PREFIX_TOKENS_DRAWN_MEAN = "prefix_tokens_drawn_mean"
+"""Mean floor(u * |y*|) of the prefix rollouts, tokens, before any limit."""
+PREFIX_TOKENS_MEAN = "prefix_tokens_mean"
+"""Mean prefix length of the prefix rollouts after all limits, tokens."""
+NUM_PREFIXES_CUT = "num_prefixes_cut"
+"""Prefixes shortened so that they end before the answer."""
+PREFIX_TOKEN_FRACTION = "prefix_token_fraction"
+"""Share of given tokens among all response tokens."""
+RESPONSE_LENGTH_MEAN = "response_length_mean"
+"""Mean response length, prefix included, tokens."""
+TRUNCATED_FRACTION = "truncated_fraction"
+"""Share of rollouts that spent the response budget without an end token."""
+NUM_SAMPLED_TOKENS = "num_sampled_tokens"
+"""Tokens sampled by the engine."""
+VERDICTS = "verdicts"
+"""Number of rollouts per verdict, `verdicts/CORRECT` and so on; all five, and SCORED."""
+
+# --- Learner: logged by the learners over the iteration's update, under `learner/`. --------------
+LEARNER = "learner"
+
+LOSS = "loss"
+"""Mean loss of the minibatches, all terms."""
+GRAD_NORM = "grad_norm"
+"""Mean global gradient norm of the minibatches, before clipping."""
+LEARNING_RATE = "lr"
+"""Learning rate of the last optimizer step."""
+NUM_OPTIMIZER_STEPS = "num_optimizer_steps"
+"""Optimizer steps taken."""
+NUM_NONFINITE_STEPS = "num_nonfinite_steps"
+"""Minibatches whose gradient was not finite; their step was left out on all learners."""
+NUM_TRAINED_ROWS = "num_trained_rows"
+"""Rows in the forward and backward passes, summed over minibatches."""
+NUM_SKIPPED_ROWS = "num_skipped_rows"
+"""Rows left out of these passes because all their weights are 0."""
+NUM_PREFIX_TOKENS = "num_prefix_tokens"
+"""Prefix tokens in the pools of the selections, summed over minibatches."""
+NUM_KEPT_PREFIX_TOKENS = "num_kept_prefix_tokens"
+"""Prefix tokens that the selections kept, summed over minibatches."""
+RATIO_PREFIX = "ratio_prefix"
+"""Mean pi/pi_old of prefix tokens that carry weight."""
+RATIO_RESPONSE = "ratio_response"
+"""Mean pi/pi_old of sampled tokens that carry weight."""
+CLIP_FRACTION_PREFIX = "clip_fraction_prefix"
+"""Share of the prefix tokens with weight whose gradient the clip removed."""
+CLIP_FRACTION_RESPONSE = "clip_fraction_response"
+"""Share of the sampled tokens with weight whose gradient the clip removed."""
+ENTROPY_PREFIX = "entropy_prefix"
+"""Mean entropy of the old policy at prefix tokens, nats."""
+ENTROPY_PREFIX_KEPT = "entropy_prefix_kept"
+"""Mean entropy of the old policy at the kept prefix tokens, nats."""
+ENTROPY_RESPONSE = "entropy_response"
+"""Mean entropy of the old policy at sampled tokens, nats."""
+DEMONSTRATION_LOSS = "demonstration_loss"
+"""Mean -log pi_old of demonstration rows' tokens, nats."""
+PREFIX_LOSS = "prefix_loss"
+"""Mean -log pi_old of prefix tokens, nats."""
+ENGINE_LOGP_GAP_MEAN = "engine_logp_gap_mean"
+"""Mean |log pi_old(learner) - log pi_old(engine)| of sampled tokens, nats."""
+ENGINE_LOGP_GAP_MAX = "engine_logp_gap_max"
+"""Largest such gap, nats."""
+KL_TO_REFERENCE = "kl_to_reference"
+"""Mean k3 estimate of KL(pi || initial model) at trained response tokens, nats; if kl_coeff > 0."""
+
+# --- Time, under `time/`, seconds of wall time in the iteration. ---------------------------------
+TIME = "time"
+
+SAMPLING_TIME = "sampling"
+"""Sampling rollouts, grading included, until the last runner has answered."""
+GENERATION_TIME = "generation"
+"""Sampling in the engine, slowest runner."""
+VERIFICATION_TIME = "verification"
+"""Playing and grading responses, slowest runner."""
+LEARNING_TIME = "learning"
+"""The learners' update."""
+SYNC_TIME = "sync"
+"""Sending weights to the runners."""
+ITERATION_TIME = "iteration"
+"""The whole iteration, planning and logging included."""
+TOKENS_PER_SECOND = "tokens_per_second"
+"""Sampled tokens per second of the whole iteration."""
+
+# --- Held-out problems, under `evaluation/<set>/`. -----------------------------------------------
+AVG_AT_K = "avg_at_k"
+"""Mean reward of `held_out_num_samples` samples per problem."""
+PASS_AT_K = "pass_at_k"
+"""Share of problems with at least one CORRECT sample (or reward above 0) among them."""
+GREEDY_ACCURACY = "greedy_accuracy"
+"""Mean reward of the greedy response."""
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float | int]:
+    """Flatten nested metrics to `a/b/c` keys; what is no finite number is left out.
+
+    RLlib reports NaN for keys that nobody logged in an iteration.
+    """
+    flat: dict[str, float | int] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{key}/")
+        elif isinstance(value, bool):
+            flat[key] = int(value)
+        elif isinstance(value, int | float) or hasattr(value, "item"):
+            number = value.item() if hasattr(value, "item") else value
+            if isinstance(number, int | float) and math.isfinite(number):
+                flat[key] = number
+    return flat
+
+
+LEARNER_METRICS = (
+    LOSS,
+    GRAD_NORM,
+    LEARNING_RATE,
+    NUM_OPTIMIZER_STEPS,
+    NUM_NONFINITE_STEPS,
+    NUM_TRAINED_ROWS,
+    NUM_SKIPPED_ROWS,
+    NUM_PREFIX_TOKENS,
+    NUM_KEPT_PREFIX_TOKENS,
+    RATIO_PREFIX,
+    RATIO_RESPONSE,
+    CLIP_FRACTION_PREFIX,
+    CLIP_FRACTION_RESPONSE,
+    ENTROPY_PREFIX,
+    ENTROPY_PREFIX_KEPT,
+    ENTROPY_RESPONSE,
+    DEMONSTRATION_LOSS,
+    PREFIX_LOSS,
+    ENGINE_LOGP_GAP_MEAN,
+    ENGINE_LOGP_GAP_MAX,
+    KL_TO_REFERENCE,
+)
+"""The learners' metrics; RLlib's own stand beside them in its results."""

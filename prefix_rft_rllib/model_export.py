@@ -1,0 +1,32 @@
+"""The trained model as an ordinary Hugging Face directory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def save_pretrained(
+    model_path: str, weights: dict[str, np.ndarray], tokenizer: Any, path: str | Path
+) -> Path:
+    """Write configuration, weights, generation settings and tokenizer.
+
+    Args:
+        model_path: The model that was trained; its configuration and generation settings are kept.
+        weights: State dict of the trained model, as the RLModule's `get_state` gives it.
+        tokenizer: The tokenizer used in training.
+        path: Directory to write to; made if missing.
+
+    Returns:
+        The directory.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import state_to_tensors
+
+    model = AutoModelForCausalLM.from_pretrained(model_path)
+    model.load_state_dict(state_to_tensors(weights))
+    directory = Path(path)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

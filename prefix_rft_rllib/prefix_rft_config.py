@@ -1,0 +1,444 @@
+"""Settings of Prefix-RFT, in RLlib's fluent form."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import gymnasium as gym
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
+
+from prefix_rft_rllib import methods
+from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
+from prefix_rft_rllib.engines import ENGINES
+from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.token_env_runner import TokenEnvRunner
+
+if TYPE_CHECKING:
+    from ray.rllib.core.learner import Learner
+    from transformers import PretrainedConfig
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+class PrefixRFTConfig(AlgorithmConfig):
+    """Configures `PrefixRFT`: problems, rollouts, method and optimizer.
+
+    Defaults are the paper's (arXiv 2507.01679, App. A.2, LUFFY's recipe). Batch settings count
+    problems over all learners.
+
+    Example:
+        >>> config = (
+        ...     PrefixRFTConfig()
+        ...     .environment("PrefixRFT/ToyArithmetic-v0")
+        ...     .env_runners(num_env_runners=2)
+        ...     .training(model_path="model/", method="prefix_rft", lr=1e-6)
+        ... )
+        >>> config.method_config
+        {}
+    """
+
+    @override(AlgorithmConfig)
+    def __init__(self, algo_class: type | None = None) -> None:
+        from prefix_rft_rllib.evaluation import evaluate_held_out
+        from prefix_rft_rllib.prefix_rft import PrefixRFT
+
+        super().__init__(algo_class=algo_class or PrefixRFT)
+        # What is trained, and by which method.
+        self.model_path: str | None = None
+        self.method: str | methods.Method = "prefix_rft"
+        self.method_config: dict[str, Any] = {}
+        self.group_size = 8
+        self.num_problems_per_iteration = 128
+        self.num_problems_per_minibatch = 64
+        # Loss.
+        self.clip_param = 0.2
+        self.clip_param_high: float | None = None
+        self.dual_clip: float | None = None
+        self.entropy_coeff = 0.0
+        self.kl_coeff = 0.0
+        # Optimizer.
+        self.lr = 1e-6
+        self.num_epochs = 1
+        self.grad_clip = 1.0
+        self.grad_clip_by = "global_norm"
+        self.weight_decay = 0.0
+        self.adam_betas = (0.9, 0.999)
+        self.lr_schedule = "constant"
+        self.lr_warmup_steps = 0
+        self.lr_schedule_steps: int | None = None
+        # Memory and precision of the learner.
+        self.max_tokens_per_microbatch = 16384
+        self.compute_dtype = "float32"
+        # Rollouts.
+        self.engine = "transformers"
+        self.engine_config: dict[str, Any] = {}
+        self.temperature = 1.0
+        self.top_p = 1.0
+        self.num_envs_per_env_runner = 4
+        # Held-out problems.
+        self.custom_evaluation_function = evaluate_held_out
+        self.held_out_num_samples = 8
+        # Run directory.
+        self.run_dir: str | None = None
+        self.progress: bool | None = None
+        self.preflight = True
+        self.num_logged_groups = 2
+        # Draws are functions of the seed, so there is always one.
+        self.seed = 0
+        # What RLlib's machinery needs for episodes of this kind.
+        self.env_runner_cls = TokenEnvRunner
+        self.batch_mode = "complete_episodes"
+        self.add_default_connectors_to_learner_pipeline = False
+        self.add_default_connectors_to_env_to_module_pipeline = False
+        self.add_default_connectors_to_module_to_env_pipeline = False
+        self.merge_env_runner_states = False
+        self.broadcast_env_runner_states = False
+        self._dont_auto_sync_env_runner_states = True
+        self.max_requests_in_flight_per_env_runner = 2
+        self.sample_timeout_s = None
+        self.evaluation_sample_timeout_s = 3600.0
+        self.delay_between_env_runner_restarts_s = 1.0
+
+    @override(AlgorithmConfig)
+    def training(
+        self,
+        *,
+        model_path: str = NotProvided,
+        method: str | methods.Method = NotProvided,
+        method_config: Mapping[str, Any] = NotProvided,
+        group_size: int = NotProvided,
+        num_problems_per_iteration: int = NotProvided,
+        num_problems_per_minibatch: int = NotProvided,
+        clip_param: float = NotProvided,
+        clip_param_high: float | None = NotProvided,
+        dual_clip: float | None = NotProvided,
+        entropy_coeff: float = NotProvided,
+        kl_coeff: float = NotProvided,
+        weight_decay: float = NotProvided,
+        adam_betas: tuple[float, float] = NotProvided,
+        lr_schedule: str = NotProvided,
+        lr_warmup_steps: int = NotProvided,
+        lr_schedule_steps: int | None = NotProvided,
+        max_tokens_per_microbatch: int = NotProvided,
+        compute_dtype: str = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set what is trained and how.
+
+        Args:
+            model_path: Directory of a causal LM and its tokenizer in Hugging Face form.
+            method: Name of a method in `prefix_rft_rllib.methods` (or a `Method`).
+            method_config: Keyword arguments of that method's function, as plain data.
+            group_size: Rollouts per problem, hybrid ones included.
+            num_problems_per_iteration: Problems sampled per iteration, over all env runners.
+            num_problems_per_minibatch: Problems per optimizer step, over all learners. Must
+                divide `num_problems_per_iteration`.
+            clip_param: PPO clip: the ratio is clipped to [1 - clip_param, 1 + clip_param].
+            clip_param_high: Upper clip; default `clip_param`.
+            dual_clip: Bound c > 1 of the loss of tokens with negative weight (3 in the authors'
+                code); None for none.
+            entropy_coeff: Weight of the entropy bonus on sampled tokens (global token mean).
+            kl_coeff: Weight of the KL to the initial model on response tokens.
+            weight_decay: AdamW's decoupled weight decay.
+            adam_betas: AdamW's betas.
+            lr_schedule: "constant" or "cosine" (to 0), after the warm-up.
+            lr_warmup_steps: Optimizer steps over which `lr` rises linearly from 0.
+            lr_schedule_steps: Optimizer steps until a cosine schedule reaches 0.
+            max_tokens_per_microbatch: Padded tokens of one forward and backward pass. Bounds
+                memory; the result does not depend on it.
+            compute_dtype: "float32", or "bfloat16" for autocast over float32 weights.
+            **kwargs: RLlib's own, of which `lr`, `num_epochs`, `grad_clip` apply.
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def env_runners(
+        self,
+        *,
+        engine: str = NotProvided,
+        engine_config: Mapping[str, Any] = NotProvided,
+        temperature: float = NotProvided,
+        top_p: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set how responses are sampled.
+
+        Args:
+            engine: Name of a generation engine ("transformers").
+            engine_config: Keyword arguments of the engine.
+            temperature: Sampling temperature; also that of the trained policy's log-probabilities.
+            top_p: Nucleus of the sampling distribution, in (0, 1].
+            **kwargs: RLlib's own. `num_envs_per_env_runner` is how many responses a runner plays
+                and verifies at the same time.
+
+        Returns:
+            This config.
+        """
+        super().env_runners(**kwargs)
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def evaluation(self, *, held_out_num_samples: int = NotProvided, **kwargs: Any) -> Self:
+        """Set how held-out problems are evaluated every `evaluation_interval` iterations.
+
+        Args:
+            held_out_num_samples: k of avg@k and pass@k: samples per problem beside the greedy one.
+            **kwargs: RLlib's own.
+
+        Returns:
+            This config.
+        """
+        super().evaluation(**kwargs)
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def reporting(
+        self,
+        *,
+        run_dir: str | None = NotProvided,
+        progress: bool | None = NotProvided,
+        preflight: bool = NotProvided,
+        num_logged_groups: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set what a run shows and writes.
+
+        Args:
+            run_dir: Directory of the run (config, metrics, TensorBoard events, rollouts). None:
+                RLlib's default place; under Tune always the trial's directory.
+            progress: Print one line per iteration. None: yes, except under Tune.
+            preflight: Grade all answers and demonstrations before training starts.
+            num_logged_groups: Groups per iteration of which all rollouts are logged with their
+                per-token values; prefix rollouts always are.
+            **kwargs: RLlib's own.
+
+        Returns:
+            This config.
+        """
+        super().reporting(**kwargs)
+        return self._set(locals())
+
+    def _set(self, values: Mapping[str, Any]) -> Self:
+        """Assign the arguments of a setter that were given."""
+        for name, value in values.items():
+            if name in ("self", "kwargs", "__class__") or value is NotProvided:
+                continue
+            setattr(self, name, dict(value) if isinstance(value, Mapping) else value)
+        return self
+
+    def build_method(self) -> methods.Method:
+        """The method as a value, built from `method` and `method_config`.
+
+        Raises:
+            ValueError: For an unknown name or key, or a value out of range.
+        """
+        return methods.build(self.method, self.method_config)
+
+    def env_settings(self) -> dict[str, Any]:
+        """The environment's settings: the registered defaults, then `env_config`.
+
+        The tokenizer is the model's unless the settings name another.
+        """
+        registered = dict(gym.spec(self.env).kwargs) if isinstance(self.env, str) else {}
+        tokenizer = {"tokenizer": self.model_path} if self.model_path else {}
+        return registered | tokenizer | dict(self.env_config)
+
+    def token_env_config(self) -> dict[str, Any]:
+        """`env_settings` with the model's vocabulary size: what the environment is made from.
+
+        Reads the model's configuration.
+        """
+        vocab_size = self.load_model_config().get_text_config(decoder=True).vocab_size
+        return {"vocab_size": vocab_size} | self.env_settings()
+
+    def load_model_config(self) -> "PretrainedConfig":
+        """The configuration of the model at `model_path`.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.model_path)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error}. Give the "
+                "directory that `save_pretrained` wrote (config.json, weights, tokenizer)."
+            ) from error
+
+    @property
+    def max_response_tokens(self) -> int:
+        """T_max: the longest response in tokens, prefix included."""
+        return EnvSettings.from_config(self.env_settings()).max_response_tokens
+
+    @property
+    def num_minibatches(self) -> int:
+        """Optimizer steps per epoch of one iteration."""
+        return self.num_problems_per_iteration // self.num_problems_per_minibatch
+
+    @override(AlgorithmConfig)
+    def validate(self) -> None:
+        """Check settings and combinations; derive what follows from others.
+
+        Raises:
+            ValueError: Naming the setting, its value, what is allowed and what to try.
+        """
+        self.create_local_env_runner = self.num_env_runners == 0
+        super().validate()
+        self._check_foreign_settings()
+        self._check_ranges()
+        self._check_combinations()
+
+    def _check_foreign_settings(self) -> None:
+        """Refuse settings of RLlib that this algorithm derives or does not use."""
+        if self._train_batch_size_per_learner is not None:
+            self._value_error(
+                "`train_batch_size_per_learner` is derived: set `num_problems_per_iteration` "
+                "(problems over all learners) and `group_size` instead."
+            )
+        if self.train_batch_size != AlgorithmConfig().train_batch_size:
+            self._value_error(
+                "`train_batch_size` is derived: set `num_problems_per_iteration` instead."
+            )
+        if self.minibatch_size is not None:
+            self._value_error(
+                f"`minibatch_size` ({self.minibatch_size}) is derived: set "
+                "`num_problems_per_minibatch` (problems over all learners) instead."
+            )
+        if not isinstance(self.lr, int | float):
+            self._value_error(
+                f"`lr` must be a number, got {self.lr!r}. Use `lr_schedule`, `lr_warmup_steps` "
+                "and `lr_schedule_steps` to change it over optimizer steps."
+            )
+
+    def _check_ranges(self) -> None:
+        positive = {
+            "group_size": self.group_size,
+            "num_problems_per_iteration": self.num_problems_per_iteration,
+            "num_problems_per_minibatch": self.num_problems_per_minibatch,
+            "num_epochs": self.num_epochs,
+            "max_tokens_per_microbatch": self.max_tokens_per_microbatch,
+            "num_envs_per_env_runner": self.num_envs_per_env_runner,
+            "held_out_num_samples": self.held_out_num_samples,
+        }
+        for name, value in positive.items():
+            if not isinstance(value, int) or value < 1:
+                self._value_error(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+        checks: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+            "lr": (self.lr, lambda v: 0 <= v < math.inf, "a number of at least 0"),
+            "temperature": (self.temperature, lambda v: 0 < v < math.inf, "above 0 (greedy "
+                            "sampling has no gradient; use `explore=False` in evaluations)"),
+            "top_p": (self.top_p, lambda v: 0 < v <= 1, "in (0, 1]"),
+            "clip_param": (self.clip_param, lambda v: 0 < v < 1, "in (0, 1)"),
+            "clip_param_high": (self.clip_param_high, lambda v: v is None or v > 0, "above 0"),
+            "dual_clip": (self.dual_clip, lambda v: v is None or v > 1, "above 1, or None"),
+            "entropy_coeff": (self.entropy_coeff, lambda v: v >= 0, "at least 0"),
+            "kl_coeff": (self.kl_coeff, lambda v: v >= 0, "at least 0"),
+            "weight_decay": (self.weight_decay, lambda v: v >= 0, "at least 0"),
+            "lr_warmup_steps": (self.lr_warmup_steps, lambda v: v >= 0, "at least 0"),
+            "num_logged_groups": (self.num_logged_groups, lambda v: v >= 0, "at least 0"),
+        }
+        for name, (value, is_allowed, allowed) in checks.items():
+            if not is_allowed(value):
+                self._value_error(f"`{name}` must be {allowed}, got {value!r}.")
+        for name, value, known in (
+            ("engine", self.engine, tuple(ENGINES)),
+            ("lr_schedule", self.lr_schedule, LR_SCHEDULES),
+            ("compute_dtype", self.compute_dtype, COMPUTE_DTYPES),
+        ):
+            if value not in known:
+                self._value_error(f"Unknown `{name}` {value!r}; known: {', '.join(known)}.")
+
+    def _check_combinations(self) -> None:
+        problems, minibatch = self.num_problems_per_iteration, self.num_problems_per_minibatch
+        if problems % minibatch:
+            divisors = [n for n in range(1, problems + 1) if problems % n == 0]
+            nearest = sorted(sorted(divisors, key=lambda n: abs(n - minibatch))[:2])
+            self._value_error(
+                f"`num_problems_per_minibatch` ({minibatch}) must divide "
+                f"`num_problems_per_iteration` ({problems}): a minibatch is made of whole groups. "
+                f"Try {' or '.join(map(str, nearest))}."
+            )
+        if self.lr_schedule == "cosine" and not self.lr_schedule_steps:
+            self._value_error(
+                "`lr_schedule='cosine'` needs `lr_schedule_steps`: the number of optimizer steps "
+                f"until the rate is 0 (iterations * {self.num_minibatches * self.num_epochs} here)."
+            )
+        if self.lr_schedule == "constant" and self.lr_schedule_steps:
+            self._value_error(
+                f"`lr_schedule_steps` ({self.lr_schedule_steps}) has no effect with "
+                "`lr_schedule='constant'`. Leave it out, or use 'cosine'."
+            )
+        if self.model_path is None:
+            self._value_error(
+                "`model_path` is not set: give the directory of a causal LM and its tokenizer, "
+                "config.training(model_path='...')."
+            )
+        if self.env is None:
+            self._value_error(
+                "No environment is set: use config.environment('PrefixRFT/Math-v0', "
+                "env_config={'data': 'problems.jsonl'})."
+            )
+        method = self.build_method()
+        method.check(self.group_size)
+        if method.stages or method.after_step is not None:
+            self._value_error(
+                f"Method {method.name!r} has stages or a separate imitation step, which this "
+                "version does not run. Use a method of one stage."
+            )
+        self._check_held_out(EnvSettings.from_config(self.env_settings()))
+
+    def _check_held_out(self, settings: EnvSettings) -> None:
+        from prefix_rft_rllib.evaluation import evaluate_held_out
+
+        has_held_out = settings.held_out_data or settings.held_out_fraction
+        uses_held_out = self.custom_evaluation_function is evaluate_held_out
+        if self.evaluation_interval and uses_held_out and not has_held_out:
+            self._value_error(
+                f"`evaluation_interval` ({self.evaluation_interval}) is set, but no problem is "
+                "held out: set env_config['held_out_fraction'] or env_config['held_out_data']."
+            )
+
+    @property
+    @override(AlgorithmConfig)
+    def train_batch_size_per_learner(self) -> int:
+        """Rows per learner and iteration; derived, cannot be set."""
+        rows = self.num_problems_per_iteration * self.group_size
+        return math.ceil(rows / (self.num_learners or 1))
+
+    @train_batch_size_per_learner.setter
+    def train_batch_size_per_learner(self, value: int | None) -> None:
+        # Kept for `validate`, which names the right setting.
+        self._train_batch_size_per_learner = value
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import (
+            DefaultPrefixRFTTorchRLModule,
+        )
+
+        return RLModuleSpec(module_class=DefaultPrefixRFTTorchRLModule)
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> "type[Learner]":
+        from prefix_rft_rllib.torch.prefix_rft_torch_learner import PrefixRFTTorchLearner
+
+        return PrefixRFTTorchLearner
+
+    @property
+    @override(AlgorithmConfig)
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | {
+            "model_path": self.model_path,
+            "temperature": self.temperature,
+            "compute_dtype": self.compute_dtype,
+            "use_reference": self.kl_coeff > 0,
+            "entropy_gradient": self.entropy_coeff > 0,
+        }

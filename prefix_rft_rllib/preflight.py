@@ -1,0 +1,270 @@
+"""Check data, tokenizer and verifier before training, and show what the model will read.
+
+    python -m prefix_rft_rllib.preflight --data FILE --tokenizer DIRECTORY
+
+Every gold answer must be gradeable and every text must survive the tokenizer: otherwise training
+could not work, and the preflight raises. Demonstrations that the verifier does not accept are
+legitimate data (flawed demonstrations); they are counted and listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefix_rft_rllib.envs.answer_cut import answer_cut
+from prefix_rft_rllib.envs.grading import boxed, is_accepted, outcome_name
+from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
+from prefix_rft_rllib.envs.prompting import decode_all, encode_plain, lost_piece
+
+_NUM_LISTED = 5
+_NUM_SHOWN_CHARACTERS = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedDemonstration:
+    """A demonstration that the verifier does not accept.
+
+    Attributes:
+        problem_id: Its problem.
+        source: "file:line" of the demonstration.
+        verdict: The verdict's name, or "SCORED" for a number that is not above 0.
+    """
+
+    problem_id: str
+    source: str
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreflightReport:
+    """What the preflight found.
+
+    Attributes:
+        counts: The counts of the problem set.
+        num_problems: Problems of all splits; the gold answer of each was checked.
+        num_ungradeable: Gold answers that a custom verifier does not accept in a box. 0 with the
+            math verifier, for which they are an error.
+        verdicts: Number of demonstrations by verdict name.
+        rejected: The demonstrations that are not accepted, in file order.
+        prompt: One whole prompt, decoded, special tokens written out.
+        prefix: The first tokens of a demonstration as they follow that prompt in a prefix state,
+            decoded; None if there is no demonstration.
+        num_prefix_tokens: Tokens of `prefix`.
+        seconds: Wall time of the checks.
+    """
+
+    counts: Mapping[str, int]
+    num_problems: int
+    num_ungradeable: int
+    verdicts: Mapping[str, int]
+    rejected: Sequence[RejectedDemonstration]
+    prompt: str
+    prefix: str | None
+    num_prefix_tokens: int
+    seconds: float
+
+    def render(self) -> str:
+        """Return the report as text for a terminal."""
+        num_demonstrations = sum(self.verdicts.values())
+        lines = [
+            f"Preflight: {self.num_problems} problems, {num_demonstrations} demonstrations, "
+            f"{self.seconds:.1f} s",
+            "  counts: " + ", ".join(f"{key} {value}" for key, value in self.counts.items()),
+            f"  gold answers: {self.num_problems - self.num_ungradeable} of {self.num_problems} "
+            "gradeable",
+            "  demonstrations: "
+            + (", ".join(f"{k} {v}" for k, v in sorted(self.verdicts.items())) or "none"),
+        ]
+        if self.rejected:
+            lines.append(
+                f"  warning: {len(self.rejected)} of {num_demonstrations} demonstrations are not "
+                "accepted by the verifier; prefixes of them may mislead."
+            )
+            for item in self.rejected[:_NUM_LISTED]:
+                lines.append(f"    {item.source} ({item.problem_id}): {item.verdict}")
+            if len(self.rejected) > _NUM_LISTED:
+                lines.append(f"    ... and {len(self.rejected) - _NUM_LISTED} more")
+        lines += ["One prompt, as the model reads it:", _indented(self.prompt)]
+        if self.prefix is not None:
+            lines += [
+                f"It is followed by a prefix ({self.num_prefix_tokens} tokens here) in a prefix "
+                "state:",
+                _indented(self.prefix),
+            ]
+        return "\n".join(lines)
+
+
+def preflight(problem_set: ProblemSet, *, progress: bool = True) -> PreflightReport:
+    """Check every prompt, answer and demonstration of a problem set.
+
+    Args:
+        problem_set: From `load_problem_set`.
+        progress: Show progress bars on stderr.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: If the tokenizer loses text, or the math verifier cannot grade against a gold
+            answer; the first places are named by file and line.
+    """
+    started = time.perf_counter()
+    problems = problem_set.problems
+    check_lossless(problem_set)
+    num_ungradeable = _check_answers(problem_set, progress)
+    verdicts, rejected = _grade_demonstrations(problem_set, progress)
+    shown = next((p for p in problems if p.demonstrations), problems[0])
+    prefix_ids = _example_prefix(problem_set, shown)
+    prompt, prefix = decode_all(
+        problem_set.tokenizer, [shown.prompt_ids, prefix_ids], skip_special_tokens=False
+    )
+    return PreflightReport(
+        counts=problem_set.counts,
+        num_problems=len(problems),
+        num_ungradeable=num_ungradeable,
+        verdicts=verdicts,
+        rejected=rejected,
+        prompt=prompt,
+        prefix=prefix if shown.demonstrations else None,
+        num_prefix_tokens=len(prefix_ids),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def check_lossless(problem_set: ProblemSet) -> None:
+    """Check that decode(encode(text)) equals every prompt, demonstration and boxed answer.
+
+    Raises:
+        ValueError: If a text changes; names file, line and the lost piece of the first.
+    """
+    tokenizer, renderer = problem_set.tokenizer, problem_set.renderer
+    num_leading = len(renderer.leading_ids)
+    places: list[tuple[str, str]] = []  # "file:line" and field
+    texts: list[str] = []
+    rows: list[Sequence[int]] = []
+    for problem in problem_set.problems:
+        places.append((problem.source, "prompt"))
+        texts.append(renderer.text(problem.prompt))
+        rows.append(problem.prompt_ids[num_leading:])
+        for source, text, token_ids in zip(
+            problem.demonstration_sources,
+            problem.demonstration_texts,
+            problem.demonstrations,
+            strict=True,
+        ):
+            places.append((source, "demonstration"))
+            texts.append(text)
+            rows.append(token_ids if text.endswith(tokenizer.eos_token) else token_ids[:-1])
+    answers = [boxed(problem.answer) for problem in problem_set.problems]
+    places += [(problem.source, "answer") for problem in problem_set.problems]
+    texts += answers
+    rows += encode_plain(tokenizer, answers)
+    decoded = decode_all(tokenizer, rows, skip_special_tokens=False)
+    changed = [i for i, text in enumerate(texts) if text != decoded[i]]
+    if changed:
+        source, field_name = places[changed[0]]
+        raise ValueError(
+            f"{source}: field {field_name!r}: the tokenizer loses text: "
+            f"{lost_piece(texts[changed[0]], decoded[changed[0]])}. {len(changed)} of {len(texts)} "
+            "texts are changed by decode(encode(text)). Use a tokenizer that keeps every text "
+            "(byte-level, or with byte fallback and without a normalizer), or mend the data."
+        )
+
+
+def _check_answers(problem_set: ProblemSet, progress: bool) -> int:
+    problems = problem_set.problems
+    description = "gold answers" if progress else None
+    gradeable = problem_set.grader.answers_gradeable(problems, description)
+    bad = [problem for problem, fine in zip(problems, gradeable, strict=True) if not fine]
+    if bad and problem_set.settings.verifier == "math":
+        listed = "; ".join(f"{p.source}: field 'answer' is {p.answer!r}" for p in bad[:_NUM_LISTED])
+        raise ValueError(
+            f"{len(bad)} of {len(problems)} gold answers cannot be graded: {listed}"
+            f"{'; ...' if len(bad) > _NUM_LISTED else ''}. Mend them, or set "
+            "filters=['no_parseable_answer'] to drop and count such problems."
+        )
+    return len(bad)
+
+
+def _grade_demonstrations(
+    problem_set: ProblemSet, progress: bool
+) -> tuple[Counter[str], list[RejectedDemonstration]]:
+    """Grade every demonstration as the text that its token ids decode to."""
+    owners = [p for p in problem_set.problems for _ in p.demonstrations]
+    sources = [source for p in problem_set.problems for source in p.demonstration_sources]
+    rows = [token_ids for p in problem_set.problems for token_ids in p.demonstrations]
+    texts = decode_all(problem_set.tokenizer, rows, skip_special_tokens=True)
+    outcomes = problem_set.grader.grade_many(texts, owners, "demonstrations" if progress else None)
+    rejected = [
+        RejectedDemonstration(
+            problem_id=owner.problem_id, source=source, verdict=outcome_name(outcome)
+        )
+        for owner, source, outcome in zip(owners, sources, outcomes, strict=True)
+        if not is_accepted(outcome)
+    ]
+    return Counter(outcome_name(outcome) for outcome in outcomes), rejected
+
+
+def _example_prefix(problem_set: ProblemSet, problem: Problem) -> tuple[int, ...]:
+    """Return half of a problem's first demonstration, cut before its answer if the settings say."""
+    if not problem.demonstrations:
+        return ()
+    num_tokens = len(problem.demonstrations[0]) // 2
+    if problem_set.settings.cut_prefix_before_answer:
+        cut = answer_cut(problem_set, problem.problem_id, 0)
+        num_tokens = num_tokens if cut is None else min(num_tokens, cut)
+    return problem.demonstrations[0][:num_tokens]
+
+
+def _indented(text: str) -> str:
+    """Mark the lines of a shown text, the middle of a long one left out."""
+    if len(text) > 2 * _NUM_SHOWN_CHARACTERS:
+        left_out = len(text) - 2 * _NUM_SHOWN_CHARACTERS
+        head, tail = text[:_NUM_SHOWN_CHARACTERS], text[-_NUM_SHOWN_CHARACTERS:]
+        text = f"{head}\n[... {left_out} characters ...]\n{tail}"
+    return "\n".join(f"  | {line}" for line in text.split("\n"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the preflight from a command line; returns the exit code (1 for a user's mistake)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m prefix_rft_rllib.preflight",
+        description="Check problems, tokenizer and verifier before training.",
+    )
+    parser.add_argument("--data", nargs="+", required=True, help="files, datasets or a generator")
+    parser.add_argument("--tokenizer", required=True, help="directory of the model or tokenizer")
+    parser.add_argument("--max-prompt-tokens", type=int)
+    parser.add_argument("--max-response-tokens", type=int)
+    parser.add_argument(
+        "--env-config",
+        type=json.loads,
+        default={},
+        help='further env_config keys as JSON, for example \'{"fields": {"answer": "gold"}}\'',
+    )
+    options = parser.parse_args(arguments)
+    env_config: dict[str, Any] = {
+        **options.env_config,
+        "data": options.data if len(options.data) > 1 else options.data[0],
+        "tokenizer": options.tokenizer,
+    }
+    for key in ("max_prompt_tokens", "max_response_tokens"):
+        if getattr(options, key) is not None:
+            env_config[key] = getattr(options, key)
+    try:
+        report = preflight(load_problem_set(env_config))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report.render())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

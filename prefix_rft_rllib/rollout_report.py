@@ -1,0 +1,121 @@
+"""Rollouts in numbers: metrics of an iteration, and records for the run directory."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+from prefix_rft_rllib import metrics
+from prefix_rft_rllib.connectors import episodes as row_data
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.groups import Group
+from prefix_rft_rllib.methods import Method
+from prefix_rft_rllib.rollout_records import RolloutRecord
+
+
+def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[str, float]:
+    """Metrics of one iteration's rollouts; see `metrics.py` for each key.
+
+    Args:
+        groups: Complete groups. Groups without rollouts count as groups only.
+        window_low: Low end of the prefix window; None for a method without prefixes.
+
+    Returns:
+        Numbers by key; means over nothing are left out.
+    """
+    pairs = [pair for g in groups for pair in zip(g.rollouts, g.episodes, strict=True)]
+    hybrids = [(rollout, episode) for rollout, episode in pairs if rollout.has_prefix]
+    plain = [episode for rollout, episode in pairs if not rollout.has_prefix]
+    num_given = sum(rollout.num_prefix_tokens for rollout, _ in pairs)
+    num_tokens = sum(len(episode) for _, episode in pairs)
+    verdicts = Counter(episode.custom_data[row_data.VERDICT] for _, episode in pairs)
+    means: dict[str, list[float]] = {
+        metrics.REWARD_MEAN: [e.get_return() for _, e in pairs],
+        metrics.REWARD_PREFIX_MEAN: [e.get_return() for _, e in hybrids],
+        metrics.REWARD_PLAIN_MEAN: [e.get_return() for e in plain],
+        metrics.PREFIX_FRACTION_MEAN: [r.prefix_fraction for r, _ in hybrids],
+        metrics.PREFIX_TOKENS_DRAWN_MEAN: [r.drawn_prefix_tokens for r, _ in hybrids],
+        metrics.PREFIX_TOKENS_MEAN: [r.num_prefix_tokens for r, _ in hybrids],
+        metrics.RESPONSE_LENGTH_MEAN: [len(e) for _, e in pairs],
+        metrics.TRUNCATED_FRACTION: [float(e.is_truncated) for _, e in pairs],
+        metrics.PREFIX_TOKEN_FRACTION: [num_given / num_tokens] if num_tokens else [],
+        metrics.PREFIX_WINDOW_LOW: [] if window_low is None else [window_low],
+    }
+    counts = {
+        metrics.NUM_GROUPS: len(groups),
+        metrics.NUM_GROUPS_WITH_SIGNAL: sum(group.has_signal for group in groups),
+        metrics.NUM_ROLLOUTS: len(pairs),
+        metrics.NUM_PREFIX_ROLLOUTS: len(hybrids),
+        metrics.NUM_PREFIXES_CUT: sum(rollout.was_cut for rollout, _ in hybrids),
+        metrics.NUM_SAMPLED_TOKENS: num_tokens - num_given,
+    }
+    for name in [*(verdict.name for verdict in Verdict), "SCORED"]:
+        counts[f"{metrics.VERDICTS}/{name}"] = verdicts[name]
+    return counts | {name: sum(v) / len(v) for name, v in means.items() if v}
+
+
+def rollout_records(
+    rows: Sequence[SingleAgentEpisode],
+    token_values: dict[int, dict[str, Any]],
+    *,
+    iteration: int,
+    window_low: float | None,
+) -> list[RolloutRecord]:
+    """Records of the logged rows.
+
+    Args:
+        rows: The iteration's rows with everything in `custom_data`.
+        token_values: By row index: the learners' per-token values (`UpdateReport.rows`).
+        iteration: Number of the iteration as in RLlib's results, from 1.
+        window_low: Low end of the prefix window; None for a method without prefixes.
+
+    Returns:
+        One record per logged row, in their order.
+    """
+    records = []
+    for episode in rows:
+        data = episode.custom_data
+        if not data[row_data.IS_LOGGED]:
+            continue
+        rollout = data[row_data.ROLLOUT]
+        response_ids = row_data.response_ids_of(episode).tolist()
+        records.append(
+            RolloutRecord(
+                iteration=iteration,
+                problem_id=rollout.problem_id,
+                group_id=rollout.group_id,
+                member=rollout.member,
+                demonstration_index=rollout.demonstration_index,
+                prefix_fraction=rollout.prefix_fraction,
+                drawn_prefix_tokens=rollout.drawn_prefix_tokens,
+                num_prefix_tokens=rollout.num_prefix_tokens,
+                was_cut=rollout.was_cut,
+                window_low=window_low,
+                reward=float(episode.get_return()),
+                verdict=data.get(row_data.VERDICT),
+                finish_reason=data.get(row_data.FINISH_REASON),
+                advantage=data[row_data.ADVANTAGE],
+                weights_seq_no=data.get(row_data.WEIGHTS_SEQ_NO),
+                minibatch=data[row_data.MINIBATCH],
+                prompt_ids=row_data.prompt_ids_of(episode).tolist(),
+                response_ids=response_ids,
+                region=_regions(data, len(response_ids)),
+                engine_logp=row_data.engine_logps_of(episode).tolist(),
+                **token_values[data[row_data.ROW_INDEX]],
+            )
+        )
+    return records
+
+
+def _regions(data: dict[str, Any], num_tokens: int) -> list[str]:
+    if data[row_data.IS_DEMONSTRATION]:
+        return ["demonstration"] * num_tokens
+    num_prefix = data[row_data.NUM_PREFIX_TOKENS]
+    return ["prefix"] * num_prefix + ["response"] * (num_tokens - num_prefix)
+
+
+def window_low_of(method: Method, iteration: int) -> float | None:
+    """Low end of the method's prefix window, None if it never uses a prefix."""
+    schedule = getattr(method.prefix_sampler, "fraction", None)
+    return None if schedule is None else schedule.low_at(iteration)

@@ -1,0 +1,91 @@
+"""What is checked with data, model and tokenizer at hand, before any actor starts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefix_rft_rllib.envs.problems import Problem, ProblemSet
+from prefix_rft_rllib.methods import Method
+from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+def check_setup(
+    config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
+) -> list[Problem]:
+    """Check that data, model, tokenizer and method fit together.
+
+    Args:
+        config: Validated settings.
+        method: The run's method.
+        problem_set: The loaded problems.
+
+    Returns:
+        The problems to train on: those of the training split, for a method without rollouts only
+        those with a demonstration.
+
+    Raises:
+        ValueError: Naming what does not fit and what to try.
+    """
+    _check_model(config, problem_set)
+    problems = _trainable(method, problem_set)
+    _check_demonstrations(config, method, problems)
+    rows = config.num_problems_per_minibatch * max(1, method.num_rollouts(config.group_size))
+    if rows < config.num_learners:
+        raise ValueError(
+            f"A minibatch has {rows} rows for {config.num_learners} learners: every learner needs "
+            "one. Raise `num_problems_per_minibatch` or lower `num_learners`."
+        )
+    return problems
+
+
+def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
+    model_config = config.load_model_config().get_text_config(decoder=True)
+    directory = Path(str(config.model_path))
+    if directory.is_dir() and not any(any(directory.glob(p)) for p in WEIGHT_FILES):
+        raise ValueError(
+            f"`model_path` ({config.model_path!r}) holds a configuration but no weights "
+            f"({' or '.join(WEIGHT_FILES)}). Give the directory `save_pretrained` wrote."
+        )
+    largest_id = max(problem_set.tokenizer.get_vocab().values())
+    if largest_id >= model_config.vocab_size:
+        raise ValueError(
+            f"The tokenizer {problem_set.settings.tokenizer!r} has ids up to {largest_id}, the "
+            f"model only {model_config.vocab_size} tokens: they do not belong together. Set "
+            "env_config['tokenizer'] to the model's own, or leave it out."
+        )
+    settings = problem_set.settings
+    longest = settings.max_prompt_tokens + settings.max_response_tokens
+    context = getattr(model_config, "max_position_embeddings", None)
+    if context is not None and longest > context:
+        raise ValueError(
+            f"`max_prompt_tokens` ({settings.max_prompt_tokens}) + `max_response_tokens` "
+            f"({settings.max_response_tokens}) = {longest} exceeds the model's context of {context} "
+            "tokens. Lower one of them in env_config, or extend the model's context."
+        )
+
+
+def _trainable(method: Method, problem_set: ProblemSet) -> list[Problem]:
+    problems = problem_set.train
+    if method.num_sampled == 0:
+        problems = [problem for problem in problems if problem.demonstrations]
+    if not problems:
+        needed = "a demonstration that fits `max_response_tokens`" if problem_set.train else "data"
+        raise ValueError(
+            f"No training problem is left for method {method.name!r}: each needs {needed}. "
+            f"Counts of the data: {problem_set.counts}."
+        )
+    return problems
+
+
+def _check_demonstrations(
+    config: PrefixRFTConfig, method: Method, problems: Sequence[Problem]
+) -> None:
+    members = range(method.num_rollouts(config.group_size))
+    uses_prefixes = any(method.prefix_sampler.draw_member(m) is not None for m in members)
+    if uses_prefixes and not any(problem.demonstrations for problem in problems):
+        raise ValueError(
+            f"Method {method.name!r} starts rollouts from demonstrations, but none of the "
+            f"{len(problems)} training problems has one that fits `max_response_tokens`. Use "
+            "method='rft', give demonstrations, or raise `max_response_tokens`."
+        )

@@ -1,0 +1,286 @@
+"""The env runner: plans in, finished episodes out."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import ray
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils import force_list
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MEAN,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    WEIGHTS_SEQ_NO,
+)
+
+from prefix_rft_rllib.connectors import episodes as columns
+from prefix_rft_rllib.core.prefix_sampling import Rollout
+from prefix_rft_rllib.core.random_draws import stable_hash
+from prefix_rft_rllib.engines import build_engine
+from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
+from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
+
+
+class TokenEnvRunner(EnvRunner, Checkpointable):
+    """Samples whole responses with a generation engine and grades them in the env.
+
+    Every rollout has its own environment: `reset` with the rollout's options, one batched engine
+    call for all rollouts, then the sampled tokens are played through `env.step`, so that reward
+    and episode end are the environment's. `num_envs_per_env_runner` environments are
+    played (and verified) at the same time.
+    """
+
+    @override(EnvRunner)
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self._callbacks = [cls() for cls in force_list(self.config.callbacks_class)]
+        self._envs: list[gym.Env] = []
+        self._engine: Engine | None = None
+        self._state: dict[str, Any] | None = None
+        self._weights_seq_no = -1
+        self._num_unplanned = 0
+        self.module = None
+        self.make_env()
+
+    @override(EnvRunner)
+    def make_env(self) -> None:
+        """Make the first environment; further ones are made as rollouts need them."""
+        self._env_config = self.config.token_env_config()
+        self._add_env()
+        self.env = self._envs[0]
+        self._make_callback("on_environment_created", env=self.env, env_context=self._env_config)
+
+    @override(EnvRunner)
+    def make_module(self) -> None:
+        """Weights live in the engine: there is no module here."""
+
+    @override(EnvRunner)
+    def assert_healthy(self) -> None:
+        assert self._envs, "the environment was not made"
+
+    @override(EnvRunner)
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        spaces = (self.env.observation_space, self.env.action_space)
+        return dict.fromkeys((INPUT_ENV_SPACES, INPUT_ENV_SINGLE_SPACES, DEFAULT_MODULE_ID), spaces)
+
+    @override(EnvRunner)
+    def sample(
+        self,
+        *,
+        rollouts: Sequence[Rollout] | None = None,
+        temperature: float | None = None,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[SingleAgentEpisode]:
+        """Roll out the plan; without a plan, problems drawn by the environment and no prefix.
+
+        Args:
+            rollouts: What to sample, in this order.
+            temperature: Sampling temperature; default the config's, 0 if not `explore`.
+            num_timesteps: Without a plan: sample episodes until this many tokens.
+            num_episodes: Without a plan: how many episodes (default 1).
+            explore: False samples greedily.
+            random_actions: Not supported: tokens come from the engine.
+            force_reset: Ignored; every call starts fresh episodes.
+
+        Returns:
+            One finished episode per rollout, in the plan's order.
+        """
+        if random_actions:
+            raise ValueError("`random_actions=True` is not supported: tokens come from the engine.")
+        explore = self.config.explore if explore is None else explore
+        if temperature is None:
+            temperature = self.config.temperature if explore else 0.0
+        if rollouts is not None:
+            sampled = self._roll_out(rollouts, temperature)
+        else:
+            sampled, wanted = [], num_episodes or 1
+            while len(sampled) < wanted or sum(map(len, sampled)) < (num_timesteps or 0):
+                missing = max(wanted - len(sampled), 1)
+                sampled += self._roll_out([None] * missing, temperature)
+        self._log_metrics(sampled)
+        self._make_callback("on_sample_end", samples=sampled)
+        return sampled
+
+    def sample_and_get_metrics(self, **kwargs: Any) -> tuple[list[SingleAgentEpisode], Any]:
+        """`sample` and then `get_metrics`, in one remote call."""
+        return self.sample(**kwargs), self.get_metrics()
+
+    def _roll_out(
+        self, rollouts: Sequence[Rollout | None], temperature: float
+    ) -> list[SingleAgentEpisode]:
+        """Reset, generate, play: stops 3 to 5 of the path of the data."""
+        while len(self._envs) < len(rollouts):
+            self._add_env()
+        envs = self._envs[: len(rollouts)]
+        max_response_tokens = self.env.unwrapped.max_response_tokens
+        started = time.perf_counter()
+        planned = [self._reset(env, rollout) for env, rollout in zip(envs, rollouts, strict=True)]
+        states = [np.asarray(env.unwrapped.state_ids) for env in envs]
+        requests = [
+            GenerationRequest(
+                prompt_ids=state.tolist(),
+                max_new_tokens=max_response_tokens - rollout.num_prefix_tokens,
+                temperature=temperature,
+                top_p=self.config.top_p,
+                seed=rollout.seed,
+            )
+            for state, rollout in zip(states, planned, strict=True)
+        ]
+        generations = self.engine.generate(requests)
+        generated = time.perf_counter()
+        with ThreadPoolExecutor(self.config.num_envs_per_env_runner) as pool:
+            sampled = list(pool.map(self._play, envs, planned, states, generations))
+        self.metrics.log_value(GENERATION_TIME, generated - started, reduce="max")
+        self.metrics.log_value(VERIFICATION_TIME, time.perf_counter() - generated, reduce="max")
+        for index, episode in enumerate(sampled):
+            self._make_callback(
+                "on_episode_end",
+                episode=episode,
+                env=envs[index],
+                env_index=index,
+                rl_module=None,
+                prev_episode_chunks=[],
+            )
+        return sampled
+
+    def _reset(self, env: gym.Env, rollout: Rollout | None) -> Rollout:
+        """Reset one environment; an unplanned rollout is one of a problem the env draws."""
+        if rollout is not None:
+            env.reset(options=rollout.reset_options)
+            return rollout
+        seed = stable_hash(self._seed or 0, "unplanned", self._num_unplanned)
+        _, info = env.reset(seed=seed % 2**31)
+        self._num_unplanned += 1
+        return Rollout(problem_id=info["problem_id"], group_id=0, member=0, seed=seed)
+
+    def _play(
+        self, env: gym.Env, rollout: Rollout, state: np.ndarray, generation: Generation
+    ) -> SingleAgentEpisode:
+        """Play the sampled tokens through the environment, which grades the response."""
+        reward, terminated, truncated, info = 0.0, False, False, {}
+        for token in generation.token_ids:
+            assert not (terminated or truncated), "the environment ended before the response"
+            _, reward, terminated, truncated, info = env.step(token)
+        assert terminated or truncated, "the response ended before the environment"
+        num_prompt = len(state) - rollout.num_prefix_tokens
+        given = [np.nan] * rollout.num_prefix_tokens
+        return columns.build_episode(
+            state[:num_prompt],
+            [*state[num_prompt:], *generation.token_ids],
+            reward=float(reward),
+            logps=[*given, *generation.logps],
+            terminated=terminated,
+            custom_data={
+                columns.ROLLOUT: rollout,
+                columns.NUM_PREFIX_TOKENS: rollout.num_prefix_tokens,
+                columns.IS_DEMONSTRATION: False,
+                columns.VERDICT: info["verdict"],
+                columns.FINISH_REASON: generation.finish_reason,
+                columns.WEIGHTS_SEQ_NO: self._weights_seq_no,
+            },
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, built and loaded at its first use."""
+        if self._engine is None:
+            if self._state is None:
+                raise RuntimeError("no weights yet: `set_state` must come before `sample`")
+            self._engine = build_engine(
+                self.config.engine,
+                self.config.load_model_config(),
+                eos_token_ids=[self.env.unwrapped.problem_set.tokenizer.eos_token_id],
+                **self.config.engine_config,
+            )
+            self._load_weights()
+        return self._engine
+
+    def _load_weights(self) -> None:
+        from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import state_to_tensors
+
+        assert self._engine is not None and self._state is not None
+        self._engine.load_weights(state_to_tensors(self._state), self._weights_seq_no)
+        self._state = None
+
+    @override(Checkpointable)
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict:
+        """Counters only: weights belong to the learner, draws are functions of the plan."""
+        return {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+
+    @override(Checkpointable)
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take weights and counters.
+
+        Weights are taken whenever their number differs from the present one, also when it is
+        smaller: an algorithm rolled back to an older checkpoint must sample with the older weights.
+        """
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+        weights = state.get(COMPONENT_RL_MODULE)
+        seq_no = state.get(WEIGHTS_SEQ_NO, 0)
+        if weights is None or (seq_no == self._weights_seq_no and seq_no != 0):
+            return
+        if isinstance(weights, ray.ObjectRef):
+            weights = ray.get(weights)
+        self._state = weights.get(DEFAULT_MODULE_ID, weights)
+        self._weights_seq_no = seq_no
+        if self._engine is not None:
+            self._load_weights()
+
+    @override(Checkpointable)
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        return (), {"config": self.config}
+
+    @override(EnvRunner)
+    def get_metrics(self) -> dict[str, Any]:
+        return self.metrics.reduce()
+
+    @override(EnvRunner)
+    def stop(self) -> None:
+        """Close the environments and the engine."""
+        for env in self._envs:
+            env.close()
+        if self._engine is not None:
+            self._engine.close()
+
+    def _add_env(self) -> None:
+        self._envs.append(gym.make(self.config.env, **self._env_config))
+
+    def _make_callback(self, which: str, **kwargs: Any) -> None:
+        make_callback(
+            which,
+            callbacks_objects=self._callbacks,
+            callbacks_functions=getattr(self.config, f"callbacks_{which}"),
+            kwargs={"env_runner": self, "metrics_logger": self.metrics, **kwargs},
+        )
+
+    def _log_metrics(self, sampled: list[SingleAgentEpisode]) -> None:
+        """Counters under RLlib's own keys; a sampled token is an env step, a given one is not."""
+        num_steps = sum(len(e) - e.custom_data[columns.NUM_PREFIX_TOKENS] for e in sampled)
+        self.num_env_steps_sampled_lifetime += num_steps
+        log = self.metrics.log_value
+        log(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum", with_throughput=True)
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, reduce="lifetime_sum", with_throughput=True)
+        log(NUM_EPISODES, len(sampled), reduce="sum")
+        log(NUM_EPISODES_LIFETIME, len(sampled), reduce="lifetime_sum")
+        if self.config.in_evaluation:
+            # Of training rollouts the driver logs exact means over all runners.
+            log(EPISODE_RETURN_MEAN, np.mean([e.get_return() for e in sampled]), reduce="mean")
+            log(EPISODE_LEN_MEAN, np.mean([len(e) for e in sampled]), reduce="mean")

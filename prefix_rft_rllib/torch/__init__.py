@@ -1,0 +1,1 @@
+"""Torch side of Prefix-RFT: the RLModule, the Learner and its collectives."""

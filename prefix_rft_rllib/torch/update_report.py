@@ -1,0 +1,138 @@
+"""What one update has to tell: sums for metrics, a record per minibatch, values per logged row."""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefix_rft_rllib import metrics
+from prefix_rft_rllib.core.losses import LossTerms
+from prefix_rft_rllib.core.token_weights import PreparedWeights, TokenWeights
+from prefix_rft_rllib.core.tokens import TokenColumns
+from prefix_rft_rllib.torch.distributed_pool import LearnerPool
+
+
+class UpdateReport:
+    """Collects sums over the tokens of one `update()` call.
+
+    Means are formed once, from sums over all learners, so that every learner reports the same
+    numbers and nothing depends on how rows were dealt or cut into micro-batches.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float | Tensor] = {}
+        self._max_gap = torch.zeros(1)
+        self.global_sums: dict[str, float] = defaultdict(float)
+        self.minibatches: list[dict[str, Any]] = []
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Add to a sum; tensors stay on their device until the end of the update."""
+        self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def add_minibatch_columns(self, columns: TokenColumns, prepared: PreparedWeights) -> None:
+        """Sums over the old-policy columns of this learner's rows of one minibatch."""
+        assert columns.entropy is not None and columns.old_logp is not None
+        kept = torch.zeros_like(columns.is_prefix)
+        for rule in prepared.rules:
+            if rule.rule.region == "prefix":
+                kept |= rule.is_kept
+        for name, values, mask in (
+            (metrics.ENTROPY_PREFIX, columns.entropy, columns.is_prefix),
+            (metrics.ENTROPY_PREFIX_KEPT, columns.entropy, kept),
+            (metrics.ENTROPY_RESPONSE, columns.entropy, columns.is_response),
+            (metrics.PREFIX_LOSS, -columns.old_logp, columns.is_prefix),
+            (metrics.DEMONSTRATION_LOSS, -columns.old_logp, columns.is_demonstration),
+        ):
+            self._add_mean(name, values, mask)
+        sampled = ~columns.engine_logp.isnan()
+        gap = (columns.old_logp - columns.engine_logp).abs()
+        self._add_mean(metrics.ENGINE_LOGP_GAP_MEAN, gap, sampled)
+        largest = torch.where(sampled, gap, 0.0).max().reshape(1)
+        self._max_gap = torch.maximum(self._max_gap.to(largest.device), largest)
+
+    def add_microbatch(
+        self, columns: TokenColumns, weights: TokenWeights, terms: LossTerms
+    ) -> None:
+        """Sums over the ratios of one micro-batch."""
+        has_weight = weights.policy != 0
+        for name, clip_name, region in (
+            (metrics.RATIO_PREFIX, metrics.CLIP_FRACTION_PREFIX, columns.is_prefix),
+            (metrics.RATIO_RESPONSE, metrics.CLIP_FRACTION_RESPONSE, columns.is_response),
+        ):
+            mask = has_weight & region
+            self._add_mean(name, terms.ratio, mask)
+            self._add_mean(clip_name, terms.is_clipped.float(), mask)
+
+    def add_minibatch(self, record: dict[str, Any], prepared: PreparedWeights) -> None:
+        """Note one optimizer step; what the rules' selections kept is added to the record."""
+        selections = [
+            {
+                "region": rule.rule.region,
+                "keep": repr(rule.rule.keep),
+                "num_region_tokens": rule.num_region_tokens,
+                "num_kept_tokens": rule.num_kept_tokens,
+            }
+            for rule in prepared.rules
+        ]
+        self.minibatches.append({**record, "selections": selections})
+        for rule in prepared.rules:
+            if rule.rule.region == "prefix":
+                self.global_sums[metrics.NUM_PREFIX_TOKENS] += rule.num_region_tokens
+                self.global_sums[metrics.NUM_KEPT_PREFIX_TOKENS] += rule.num_kept_tokens
+        is_finite = math.isfinite(record["grad_norm"])
+        self.global_sums[metrics.NUM_NONFINITE_STEPS] += not is_finite
+
+    def add_rows(
+        self, is_logged: Tensor, columns: TokenColumns, prepared: PreparedWeights, *, scale: float
+    ) -> None:
+        """Keep per-token values of the rows that are logged, response tokens only.
+
+        Args:
+            is_logged: Rows to keep. Shape (B,), bool.
+            columns: The rows, after the old-policy pass.
+            prepared: Their weights.
+            scale: Factor that turns a `ConstantLength` weight back into units of the advantage.
+        """
+        assert columns.entropy is not None and columns.old_logp is not None
+        weight = torch.zeros_like(columns.entropy)
+        is_kept = torch.zeros_like(columns.is_prefix)
+        for rule in prepared.rules:
+            weight += rule.static
+            is_kept |= rule.is_kept
+        is_answer = columns.is_prefix | columns.is_response | columns.is_demonstration
+        for row in is_logged.nonzero()[:, 0].tolist():
+            tokens = is_answer[row]
+            self.rows[int(columns.row_index[row])] = {
+                "entropy": columns.entropy[row][tokens].tolist(),
+                "old_logp": columns.old_logp[row][tokens].tolist(),
+                "weight": (weight[row][tokens] * scale).tolist(),
+                "kept": is_kept[row][tokens].tolist(),
+            }
+
+    def _add_mean(self, name: str, values: Tensor, mask: Tensor) -> None:
+        self.add(f"{name}/sum", torch.where(mask, values, 0.0).sum(dtype=torch.float64))
+        self.add(f"{name}/count", mask.sum())
+
+    def results(self, pool: LearnerPool) -> dict[str, float]:
+        """Metrics of the whole update over all learners; means without a token are left out.
+
+        A collective: every learner calls it once per update.
+        """
+        names = sorted(self._sums)
+        local = torch.tensor([float(self._sums[name]) for name in names], dtype=torch.float64)
+        totals = dict(zip(names, pool.sum_values(local).tolist(), strict=True))
+        results = {name: value for name, value in totals.items() if "/" not in name}
+        results |= self.global_sums
+        results[metrics.NUM_OPTIMIZER_STEPS] = len(self.minibatches)
+        for name in ("loss", "grad_norm"):
+            results[name] = sum(m[name] for m in self.minibatches) / len(self.minibatches)
+        results[metrics.LEARNING_RATE] = self.minibatches[-1]["lr"]
+        for name in [name[: -len("/sum")] for name in names if name.endswith("/sum")]:
+            if totals[f"{name}/count"] > 0:
+                results[name] = totals[f"{name}/sum"] / totals[f"{name}/count"]
+        if metrics.ENGINE_LOGP_GAP_MEAN in results:
+            results[metrics.ENGINE_LOGP_GAP_MAX] = float(pool.max_values(self._max_gap.cpu()))
+        return results

@@ -1,0 +1,37 @@
+"""Package metadata; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="prefix_rft_rllib",
+    version="0.1.0",
+    description="Prefix-RFT for Ray RLlib: learn from demonstrations and verified attempts at once",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    # `prefix_rft_rllib/envs` is a symlink to the top-level folder `envs/`.
+    packages=find_packages(include=["prefix_rft_rllib", "prefix_rft_rllib.*"]),
+    package_data={
+        "prefix_rft_rllib": ["py.typed"],
+        "prefix_rft_rllib.envs": ["toy_base_model/*"],
+    },
+    install_requires=[
+        "ray[rllib]==2.60.0",
+        "torch>=2.11,<2.14",
+        "transformers>=5.19,<5.20",
+        "gymnasium==1.2.2",
+        "math-verify==0.9.0",
+        "tensorboard>=2.21,<3",
+        "datasets>=5.2,<6",
+        "numpy>=2,<3",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=9,<10", "pytest-timeout>=2.4", "hypothesis>=6.170,<7"],
+        "dev": ["ruff==0.17.5", "mypy==2.4.1"],
+        "plot": ["matplotlib>=3.10,<4"],
+    },
+)
