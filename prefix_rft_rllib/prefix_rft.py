@@ -60,7 +60,8 @@ class PrefixRFT(Algorithm):
         self.problem_set = load_problem_set(self.config.token_env_config())
         self._problems = check_setup(self.config, self.method, self.problem_set)
         is_trial = self._trial_info is not None
-        self._view = UserView(self.config, self.logdir, self.problem_set, is_trial=is_trial)
+        directory = self.logdir if is_trial else (self.config.run_dir or self.logdir)
+        self._view = UserView(self.config, directory, self.problem_set, is_trial=is_trial)
         if self.config.preflight:
             self._view.preflight()
         super().setup(config)
@@ -180,7 +181,7 @@ class PrefixRFT(Algorithm):
             )
         if len(results) != max(1, self.config.num_learners):
             raise RuntimeError(
-                f"{len(results)} of {max(1, self.config.num_learners)} learners answered: a learner "
+                f"{len(results)} of {max(1, self.config.num_learners)} learners answered: one has "
                 "failed. Restart from the newest checkpoint."
             )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)

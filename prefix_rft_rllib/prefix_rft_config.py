@@ -269,7 +269,7 @@ class PrefixRFTConfig(AlgorithmConfig):
             return AutoConfig.from_pretrained(self.model_path)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error}. Give the "
+                f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error} Give the "
                 "directory that `save_pretrained` wrote (config.json, weights, tokenizer)."
             ) from error
 
@@ -333,8 +333,11 @@ class PrefixRFTConfig(AlgorithmConfig):
                 self._value_error(f"`{name}` must be a whole number of at least 1, got {value!r}.")
         checks: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
             "lr": (self.lr, lambda v: 0 <= v < math.inf, "a number of at least 0"),
-            "temperature": (self.temperature, lambda v: 0 < v < math.inf, "above 0 (greedy "
-                            "sampling has no gradient; use `explore=False` in evaluations)"),
+            "temperature": (
+                self.temperature,
+                lambda v: 0 < v < math.inf,
+                "above 0 (greedy sampling has no gradient; use `explore=False` in evaluations)",
+            ),
             "top_p": (self.top_p, lambda v: 0 < v <= 1, "in (0, 1]"),
             "clip_param": (self.clip_param, lambda v: 0 < v < 1, "in (0, 1)"),
             "clip_param_high": (self.clip_param_high, lambda v: v is None or v > 0, "above 0"),

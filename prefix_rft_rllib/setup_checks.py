@@ -10,9 +10,7 @@ from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
-def check_setup(
-    config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
-) -> list[Problem]:
+def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> list[Problem]:
     """Check that data, model, tokenizer and method fit together.
 
     Args:
@@ -60,8 +58,8 @@ def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
     if context is not None and longest > context:
         raise ValueError(
             f"`max_prompt_tokens` ({settings.max_prompt_tokens}) + `max_response_tokens` "
-            f"({settings.max_response_tokens}) = {longest} exceeds the model's context of {context} "
-            "tokens. Lower one of them in env_config, or extend the model's context."
+            f"({settings.max_response_tokens}) = {longest} exceeds the context of {context} "
+            "tokens of the model. Lower one of them in env_config, or extend the model's context."
         )
 
 

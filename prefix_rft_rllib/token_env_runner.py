@@ -220,7 +220,9 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         self._state = None
 
     @override(Checkpointable)
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict:
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict:
         """Counters only: weights belong to the learner, draws are functions of the plan."""
         return {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
 

@@ -13,8 +13,8 @@ from ray.rllib.utils.metrics import (
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.envs.problems import ProblemSet
-from prefix_rft_rllib.preflight import preflight
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.preflight import preflight
 from prefix_rft_rllib.progress import ProgressTable
 from prefix_rft_rllib.rollout_records import RolloutRecord
 from prefix_rft_rllib.run_directory import RunDirectory

@@ -128,8 +128,8 @@ def bare_answer(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = _ORDINAL.sub("", _upright_constants_plain(text))
     text = _THIN_SPACE_THOUSANDS.sub(lambda match: re.sub(r"[^\d]", "", match.group()), text)
-    text = _CURRENCY.sub(r"\1", text)
     text = _STYLE.sub(" ", _INNER_DELIMITER.sub(" ", text)).strip()
+    text = _CURRENCY.sub(r"\1", text)
     text = _without_unit(_LABEL.sub("", text).strip())
     if _BLANK_THOUSANDS.fullmatch(text):
         text = re.sub(r"[^\d.-]", "", text)

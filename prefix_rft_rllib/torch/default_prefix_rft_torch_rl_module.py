@@ -107,7 +107,9 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
             dtype=torch.bfloat16,
             enabled=self.model_config["compute_dtype"] == "bfloat16",
         ):
-            logits = model(input_ids, attention_mask=attends.long(), use_cache=False, **limit).logits
+            logits = model(
+                input_ids, attention_mask=attends.long(), use_cache=False, **limit
+            ).logits
         return logits[:, -num_kept:]
 
     @override(RLModule)
@@ -129,7 +131,9 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
 
     @override(RLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        tensors = state_to_tensors(state, dtypes={k: v.dtype for k, v in self.lm.state_dict().items()})
+        tensors = state_to_tensors(
+            state, dtypes={k: v.dtype for k, v in self.lm.state_dict().items()}
+        )
         self.lm.load_state_dict(tensors, strict=True)
 
     @override(RLModule)

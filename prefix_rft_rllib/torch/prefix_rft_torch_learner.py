@@ -30,12 +30,11 @@ from prefix_rft_rllib.prefix_rft_learner import PrefixRFTLearner
 from prefix_rft_rllib.torch.distributed_pool import DistributedPool, LearnerPool
 from prefix_rft_rllib.torch.update_report import UpdateReport
 
-
 logger = logging.getLogger(__name__)
 
 
 class _Part(NamedTuple):
-    """One micro-batch: row numbers of the minibatch, their longest length, and whether it counts."""
+    """One micro-batch: row numbers in the minibatch, longest length, and whether it counts."""
 
     rows: torch.Tensor
     width: int
@@ -102,9 +101,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
                 index = (minibatch_of_row == number).nonzero()[:, 0]
                 part = {name: rows[name][index] for name in rows}
                 num_tokens = int((part["region"] != 0).sum())
-                yield MultiAgentBatch(
-                    {DEFAULT_MODULE_ID: SampleBatch(part)}, env_steps=num_tokens
-                )
+                yield MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(part)}, env_steps=num_tokens)
 
     @override(TorchLearner)
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:

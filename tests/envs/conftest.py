@@ -5,28 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.envs.problem_data import ROWS, SAME_BOX
 from tests.envs.small_tokenizers import (
     save_byte_level_bpe,
     save_lossy_words,
     save_metaspace_unigram,
 )
-
-SAME_BOX = "tests.envs.fake_verifiers:same_box"
-ROWS = [
-    {
-        "id": "a",
-        "prompt": "What is 2 + 3 ?",
-        "answer": "5",
-        "demonstration": "2 + 3 = 5 so \\boxed{5}",
-    },
-    {"id": "b", "prompt": "What is 3 + 9 ?", "answer": "12", "demonstration": None},
-    {
-        "id": "c",
-        "prompt": "What is 34 ?",
-        "answer": "34",
-        "demonstrations": ["34 = \\boxed{34}", "é = \\boxed{34} ."],
-    },
-]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.envs.prompting import load_tokenizer
 from prefix_rft_rllib.envs.verifiers.math_answers import final_box
 from tests.envs import fake_verifiers
-from tests.envs.conftest import SAME_BOX
+from tests.envs.problem_data import SAME_BOX
 from tests.envs.small_tokenizers import save_byte_fallback, save_byte_level_bpe
 
 

@@ -1,0 +1,74 @@
+"""The command `python -m prefix_rft_rllib.verify`."""
+
+import gzip
+import json
+
+import pytest
+
+from prefix_rft_rllib.verify import main
+
+ROWS = [
+    {"id": "a", "response": r"so \boxed{0.5}", "gold": r"\frac{1}{2}", "expected": True},
+    {"id": "b", "response": r"so \boxed{3}", "gold": r"3\sqrt{13}", "expected": True},
+    {"id": "c", "kind": "answer_pair", "response": "2/4", "gold": "1/2", "expected": True},
+    {"id": "d", "kind": "choice", "response": "C", "gold": "C", "expected": True},
+    {"id": "e", "kind": "format", "response": "x", "gold": None, "expected": False},
+    {"id": "f", "response": "no box\u2028here", "gold": "1", "settings": {"ignored": 1}},
+]
+
+
+def write(path, lines):
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8", newline="\n") as file:
+        file.write("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_counts_disagreements_and_rates_are_printed(tmp_path, capsys, name):
+    # A raw U+2028 inside a text is no line break.
+    file = write(tmp_path / name, [json.dumps(row, ensure_ascii=False) for row in ROWS])
+    out = tmp_path / "graded.jsonl"
+    assert main([file, "--out", str(out), "--workers", "1", "--timeout", "5"]) == 0
+    printed, progress = capsys.readouterr()
+    assert "graded 4 rows" in printed
+    assert "per second" in printed
+    assert "not applicable: 2 {'choice': 1, 'format': 1}" in printed
+    assert "agree with `expected`: 2 of 3 (66.67%)" in printed
+    assert "line 2, id b (response): WRONG, expected CORRECT" in printed
+    assert "6/6" in progress
+    graded = [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n") if line]
+    assert [row["verdict"] for row in graded] == [
+        "CORRECT", "WRONG", "CORRECT", None, None, "UNPARSEABLE",
+    ]  # fmt: skip
+    assert [row["agrees"] for row in graded] == [True, False, True, None, None, None]
+    assert graded[5]["response"] == "no box\u2028here"
+
+
+def test_the_last_expression_is_an_option(tmp_path, capsys):
+    file = write(tmp_path / "rows.jsonl", [json.dumps({"response": "it is 5", "gold": "5"})])
+    assert main([file, "--extract", "last", "--workers", "1"]) == 0
+    assert "CORRECT            1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2: not a JSON object"),
+        ("[1]", "line 2: must be a JSON object, got list"),
+        ('{"gold": "1"}', "line 2, field `response`: must be a text, got no such field"),
+        ('{"response": "1", "gold": 5}', "line 2, field `gold`: must be a text, got 5"),
+        ('{"response": "1", "gold": "1", "kind": "pair"}', "line 2, field `kind`: got 'pair'"),
+        ('{"response": "1", "gold": "1", "expected": "yes"}', "line 2, field `expected`: must be"),
+    ],
+)
+def test_a_bad_row_names_file_line_and_field(tmp_path, capsys, line, message):
+    file = write(tmp_path / "rows.jsonl", [json.dumps(ROWS[0]), line])
+    assert main([file]) == 2
+    assert f"{file}, {message}" in capsys.readouterr().err
+
+
+def test_a_missing_or_empty_file_is_a_clear_error(tmp_path, capsys):
+    assert main([str(tmp_path / "none.jsonl")]) == 2
+    assert main([write(tmp_path / "empty.jsonl", [""])]) == 2
+    assert "no rows" in capsys.readouterr().err
