@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner import Learner
@@ -60,8 +61,9 @@ class PrefixRFT(Algorithm):
         self.problem_set = load_problem_set(self.config.token_env_config())
         self._problems = check_setup(self.config, self.method, self.problem_set)
         is_trial = self._trial_info is not None
-        directory = self.logdir if is_trial else (self.config.run_dir or self.logdir)
-        self._view = UserView(self.config, directory, self.problem_set, is_trial=is_trial)
+        self._view = UserView(
+            self.config, self._run_path(is_trial), self.problem_set, is_trial=is_trial
+        )
         if self.config.preflight:
             self._view.preflight()
         super().setup(config)
@@ -74,6 +76,19 @@ class PrefixRFT(Algorithm):
         self._sample_groups(groups)  # reset, roll out, reward
         self._update_learners(groups)  # credit, columns, look back, weigh, loss, optimizer step
         self._sync_weights()  # new weights to the env runners
+
+    def _run_path(self, is_trial: bool) -> str:
+        """The run directory: the trial's results under Tune, else `run_dir` or RLlib's choice.
+
+        Tune's `logdir` is a scratch directory; results on remote storage are reached from there by
+        `RunConfig(sync_config=SyncConfig(sync_artifacts=True))`.
+        """
+        if not is_trial:
+            return self.config.run_dir or self.logdir
+        storage = self._storage
+        if storage is not None and isinstance(storage.storage_filesystem, LocalFileSystem):
+            return storage.trial_fs_path
+        return self.logdir
 
     def _plan_step(self) -> list[Group]:
         self._iteration_started = time.perf_counter()

@@ -1,7 +1,7 @@
 """Pre-train the small base model of the toy arithmetic task.
 
 What it shows:
-    How `envs/toy_base_model/` was made: a Qwen2 causal LM of 0.51 M parameters that copies,
+    How `envs/toy_base_model/` was made: a Llama causal LM of 0.51 M parameters that copies,
     calculates and can go on from right steps, but seldom chooses the right operations by itself.
     Three stages of ordinary next-token training on generated solutions do it: all operations
     drawn at random, then half of the solutions right, then right ones rare again.
@@ -33,7 +33,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from prefix_rft_rllib.envs.toy_arithmetic import (
     MAX_CLAUSES,
@@ -82,9 +82,11 @@ STAGES = (
 )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Build the untrained model; its weights come from torch's global generator."""
-    config = Qwen2Config(
+    # Not Qwen2: for that model type `AutoTokenizer` ignores the saved tokenizer's own splitting and
+    # normalises text, which loses some. With biases a Llama layer is a Qwen2 layer.
+    config = LlamaConfig(
         vocab_size=VOCAB_SIZE,
         hidden_size=96,
         intermediate_size=288,
@@ -93,11 +95,12 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
         num_key_value_heads=3,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
+        attention_bias=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = Qwen2ForCausalLM(config)
+    model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -163,7 +166,7 @@ def pad_rows(
 
 
 def response_logits(
-    model: Qwen2ForCausalLM, input_ids: torch.Tensor, labels: torch.Tensor
+    model: LlamaForCausalLM, input_ids: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of the labelled tokens.
 
@@ -190,7 +193,7 @@ def lr_at(stage: Stage, step: int) -> float:
 
 
 def train_stage(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int
 ) -> float:
     """Train the model in place for one stage.
 
@@ -218,7 +221,7 @@ def train_stage(
 
 
 def train_step(
-    model: Qwen2ForCausalLM,
+    model: LlamaForCausalLM,
     optimizer: torch.optim.Optimizer,
     rows: list[tuple[list[int], list[int]]],
 ) -> float:
@@ -258,7 +261,7 @@ def main() -> None:
 
 
 def train(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace
 ) -> None:
     """Run all stages, or those after the last kept checkpoint."""
     for stage in STAGES:
@@ -276,7 +279,7 @@ def train(
             torch.save(model.state_dict(), kept)
 
 
-def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write model and tokenizer as a Hugging Face model directory."""
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from math_verify.grader import verify
-from sympy import Basic, Eq, FiniteSet, MatrixBase, Symbol, Tuple
+from sympy import Basic, Eq, Expr, FiniteSet, Float, MatrixBase, Symbol, Tuple, UnevaluatedExpr
 
 from prefix_rft_rllib.envs.verifiers.math_answers import has_content
 from prefix_rft_rllib.envs.verifiers.math_reading import (
@@ -57,8 +57,12 @@ def grade(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_readable(gold: str) -> bool:
-    """True if the gold answer has content, as a formula or as a text."""
-    return has_content(bare_answer(gold))
+    """True if the gold answer can be read, as a formula, as words or as a sentence."""
+    text = bare_answer(gold)
+    if not has_content(text):
+        return False
+    is_complex = is_complex_formula(text)
+    return _words(text) is not None or bool(_gold_expressions(gold, text, is_complex))
 
 
 def compare_bare(candidate: str, gold: str) -> str:
@@ -135,8 +139,20 @@ def _words(text: str) -> str | None:
 
 def equal(gold: Expression, candidate: Expression) -> bool:
     """math-verify's comparison, with numbers also equal relative to their size."""
+    gold, candidate = _as_decimal(gold), _as_decimal(candidate)
     is_equal = verify(gold, candidate, timeout_seconds=None)
     return is_equal and _numbers_agree(gold, candidate)
+
+
+def _as_decimal(expression: Expression) -> Expression:
+    r"""Turn a number that contains a decimal into one decimal: `2.5 \times 10^{-3}`.
+
+    The library rounds single decimals only and compares all else to 15 digits.
+    """
+    if not isinstance(expression, Expr) or not expression.has(Float):
+        return expression
+    is_percentage = expression.has(UnevaluatedExpr)
+    return expression if expression.free_symbols or is_percentage else expression.evalf()
 
 
 def _numbers_agree(gold: Expression, candidate: Expression) -> bool:

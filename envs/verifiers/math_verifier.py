@@ -158,7 +158,7 @@ class MathVerifier:
             answer: The gold answer.
 
         Returns:
-            True if it has readable content and is accepted as its own answer.
+            True if it can be read as a formula, as words or as a sentence with a formula.
 
         Raises:
             ValueError: If `answer` is not a string.

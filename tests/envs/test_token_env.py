@@ -43,10 +43,14 @@ def test_the_registered_math_environment_has_the_math_verifier(config):
     assert steps(env, tokens)[-1][1:] == (1.0, True, False, {"verdict": "CORRECT"})
 
 
-def test_the_toy_environment_is_registered_with_its_data_and_tokenizer():
-    kwargs = gym.spec("PrefixRFT/ToyArithmetic-v0").kwargs
-    assert kwargs["data"] == "toy_arithmetic"
-    assert kwargs["tokenizer"].endswith("toy_base_model")
+def test_the_toy_environment_runs_with_its_own_data_and_tokenizer():
+    env = gym.make("PrefixRFT/ToyArithmetic-v0").unwrapped
+    check_env(env, skip_render_check=True)
+    problem = env.problem_set.train[0]
+    demonstration = problem.demonstrations[0]
+    env.reset(options={"problem_id": problem.problem_id, "num_prefix_tokens": 5})
+    assert steps(env, demonstration[5:])[-1][1:] == (1.0, True, False, {"verdict": "CORRECT"})
+    assert env.problem_set.counts["demonstrations_set_aside"] == 0
 
 
 def test_spaces_cover_every_token_and_the_padding(config, bpe):

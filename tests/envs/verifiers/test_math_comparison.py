@@ -22,6 +22,7 @@ EQUAL = [
     ("1.5", "1 1/2"),
     ("1000", "1 000"),
     ("100000", "1e5"),
+    (r"\frac{1}{432}", r"2.314814814815 \times 10^{-3}"),
     ("10", r"10\text{ units}"),
     ("10", "10 weeks"),
     ("24", r"24\ \text{cm}^2"),
@@ -54,6 +55,7 @@ DIFFERENT = [
     ("10^{-20}", "10^{-30}"),
     ("10^{-20}", "0"),
     ("0.0000012", "0.0000014"),
+    (r"2.3 \times 10^{-9}", r"2.4 \times 10^{-9}"),
     ("10^{20}+1", "10^{20}"),
     # Several candidates do not earn.
     ("24", "24 or 25"),
@@ -182,4 +184,6 @@ def test_prose_is_read_only_where_it_is_allowed():
 
 def test_readable_answers_have_content():
     assert grade({"operation": "check", "gold": r"$\frac{1}{2}$"}) == {"readable": True}
+    assert grade({"operation": "check", "gold": r"\text{Evelyn}"}) == {"readable": True}
     assert grade({"operation": "check", "gold": "$ $"}) == {"readable": False}
+    assert grade({"operation": "check", "gold": r"\frac{1}{"}) == {"readable": False}
