@@ -16,21 +16,22 @@ To debug, use `--num-env-runners 0`: everything runs in one process, and errors 
 Settings that matter: `max_prompt_tokens` and `max_response_tokens` (memory and time),
 `num_schedule_iterations` (equal to the number of iterations), `lr` (1e-6 in the paper).
 
-Results to expect with `--small`: all rewards are 0 (the model was never taught these problems), so
-all advantages and weights are 0; what is to be seen is the log: prefix lengths, cuts, verdicts, and
-per minibatch the number of kept prefix tokens.
+Results to expect with `--small`: nearly all rewards are 0 (the model was never taught these
+problems), so nearly all advantages and weights are 0; what is to be seen is the log: prefix lengths,
+cuts, verdicts, and per minibatch the number of kept prefix tokens.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.rollout_records import read_rollouts
+from prefix_rft_rllib.rollout_records import RolloutRecord, read_rollouts
 from prefix_rft_rllib.run_directory import read_minibatches
 
 config = (
@@ -68,16 +69,31 @@ def apply_small() -> None:
     )
 
 
-def print_log(run_dir: Path, iteration: int) -> None:
+def kept_prefix_weights(record: RolloutRecord) -> list[float]:
+    """The different weights of a rollout's kept prefix tokens, in units of the advantage."""
+    pairs = zip(record.region, record.kept, record.weight, strict=True)
+    return sorted(
+        {round(weight, 6) for region, kept, weight in pairs if region == "prefix" and kept}
+    )
+
+
+def print_log(run_dir: Path, result: dict[str, Any]) -> None:
     """Print what one iteration drew, cut, kept and got."""
     write = sys.stdout.write
+    iteration, rollouts = result["training_iteration"], result["rollouts"]
+    verdicts = ", ".join(f"{k} {v:.0f}" for k, v in rollouts["verdicts"].items() if v)
+    write(
+        f"  groups with signal: {rollouts['num_groups_with_signal']:.0f} of "
+        f"{rollouts['num_groups']:.0f}; verdicts: {verdicts}\n"
+    )
     for record in read_rollouts(run_dir / "rollouts" / f"iteration_{iteration:06d}.jsonl.gz"):
         if record.prefix_fraction:
             write(
                 f"  {record.problem_id}: u {record.prefix_fraction:.3f} in "
                 f"[{record.window_low:.3f}, 0.95], drawn {record.drawn_prefix_tokens} tokens, "
                 f"prefix {record.num_prefix_tokens}{' (cut)' if record.was_cut else ''}, "
-                f"{record.verdict}, advantage {record.advantage:+.3f}\n"
+                f"{record.verdict}, advantage {record.advantage:+.3f}, "
+                f"weights of kept tokens {kept_prefix_weights(record)}\n"
             )
     for row in read_minibatches(run_dir):
         for selection in row["selections"]:
@@ -141,7 +157,7 @@ def main() -> None:
     algo = config.build_algo()
     for _ in range(args.num_iterations):
         result = algo.train()
-        print_log(run_dir, result["training_iteration"])
+        print_log(run_dir, result)
     algo.save_pretrained(run_dir / "model")
     algo.stop()
 

@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -28,53 +29,64 @@ from prefix_rft_rllib import PrefixRFTConfig, evaluation, metrics, progress
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 
 NUM_ITERATIONS = 80
-METHOD_CONFIGS: dict[str, dict] = {
-    "prefix_rft": {"num_schedule_iterations": NUM_ITERATIONS},
-    "rft": {},
-    "sft": {},
-}
 MIN_ACCURACY = {"new": 0.75, "harder": 0.40}
 """Expected avg@8 of Prefix-RFT at the end, for `--as-test`."""
 
-HELD_OUT = {"data": "toy_arithmetic", "data_config": {"num_problems": 64, "split": "held_out"}}
+
+def toy_problems(num_problems: int, min_clauses: int, max_clauses: int, **settings: Any) -> dict:
+    """Settings of the problem generator."""
+    lengths = {"min_clauses": min_clauses, "max_clauses": max_clauses}
+    return {"num_problems": num_problems, **lengths, **settings}
 
 
-def held_out(min_clauses: int, max_clauses: int) -> dict:
-    """A held-out set: problems of these lengths that are in no training set."""
-    lengths = {"min_clauses": min_clauses, "max_clauses": max_clauses, "seed": 0}
-    return {**HELD_OUT, "data_config": {**HELD_OUT["data_config"], **lengths}}
-
-
-config = (
-    PrefixRFTConfig()
-    .environment(
-        "PrefixRFT/ToyArithmetic-v0",
-        env_config={
-            # Trained on 2 to 6 clauses; the base model was pre-trained on up to 8.
-            "data_config": {"num_problems": 2000, "min_clauses": 2, "max_clauses": 6, "seed": 0},
-            "held_out_data": {"new": held_out(2, 6), "harder": held_out(7, 8)},
-            "max_prompt_tokens": 64,
-            "max_response_tokens": 96,
-        },
+def build_config(
+    method: str = "prefix_rft", *, seed: int = 0, num_iterations: int = NUM_ITERATIONS
+) -> PrefixRFTConfig:
+    """The run's settings; all methods share everything but `method_config`."""
+    method_configs: dict[str, dict[str, Any]] = {
+        "prefix_rft": {"num_schedule_iterations": num_iterations},
+        "rft": {},
+        "sft": {},
+    }
+    held_out = {
+        name: {"data": "toy_arithmetic", "data_config": toy_problems(64, *lengths, **split)}
+        for name, lengths in {"new": (2, 6), "harder": (7, 8)}.items()
+        for split in [{"split": "held_out", "seed": 0}]
+    }
+    return (
+        PrefixRFTConfig()
+        .environment(
+            "PrefixRFT/ToyArithmetic-v0",
+            env_config={
+                # Trained on 2 to 6 clauses; the base model was pre-trained on up to 8.
+                "data_config": toy_problems(2000, 2, 6, seed=seed),
+                "held_out_data": held_out,
+                "max_prompt_tokens": 64,
+                "max_response_tokens": 96,
+            },
+        )
+        .env_runners(num_env_runners=2)
+        .training(
+            model_path=str(TOY_BASE_MODEL),
+            method=method,
+            method_config=method_configs[method],
+            group_size=8,
+            num_problems_per_iteration=16,
+            num_problems_per_minibatch=8,
+            lr=3e-4,
+        )
+        .evaluation(evaluation_interval=10, held_out_num_samples=8)
+        .debugging(seed=seed, log_level="ERROR")
     )
-    .env_runners(num_env_runners=2)
-    .training(
-        model_path=str(TOY_BASE_MODEL),
-        method="prefix_rft",
-        method_config=METHOD_CONFIGS["prefix_rft"],
-        group_size=8,
-        num_problems_per_iteration=16,
-        num_problems_per_minibatch=8,
-        lr=3e-4,
-    )
-    .evaluation(evaluation_interval=20, held_out_num_samples=8)
-)
+
+
+config = build_config()
 
 
 def main() -> int:
     """Train, evaluate before and after, save the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--method", choices=sorted(METHOD_CONFIGS), default="prefix_rft")
+    parser.add_argument("--method", choices=["prefix_rft", "rft", "sft"], default="prefix_rft")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-iterations", type=int, default=NUM_ITERATIONS)
     parser.add_argument("--num-env-runners", type=int, default=2)
@@ -83,14 +95,12 @@ def main() -> int:
     args = parser.parse_args()
     run_dir = args.run_dir or Path("runs") / f"toy_arithmetic_{args.method}_seed{args.seed}"
 
-    config.debugging(seed=args.seed, log_level="ERROR")
-    config.env_config["data_config"]["seed"] = args.seed
-    config.env_runners(num_env_runners=args.num_env_runners)
-    config.training(method=args.method, method_config=METHOD_CONFIGS[args.method])
-    config.reporting(run_dir=str(run_dir))
+    settings = build_config(args.method, seed=args.seed, num_iterations=args.num_iterations)
+    settings.env_runners(num_env_runners=args.num_env_runners)
+    settings.reporting(run_dir=str(run_dir))
 
     ray.init(log_to_driver=False, logging_level="ERROR")
-    algo = config.build_algo()
+    algo = settings.build_algo()
     before, _, _ = evaluation.evaluate_held_out(algo)
     for _ in range(args.num_iterations):
         algo.train()

@@ -1,0 +1,98 @@
+"""Draw held-out accuracy curves of finished runs, one colour per method.
+
+How to run:
+    python tuned_examples/plot_runs.py runs/toy_arithmetic_* --out docs/toy_arithmetic_curves
+
+Writes OUT.csv (one row per evaluation) and OUT.png: means over seeds with 95% intervals (Student's
+t), one panel per held-out set.
+"""
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from scipy import stats
+
+from prefix_rft_rllib.run_directory import read_metrics
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # the backend has to be chosen first
+
+# Okabe and Ito's palette: safe for colour-blind readers. One colour per method, in every figure.
+COLOURS = {"prefix_rft": "#D55E00", "rft": "#0072B2", "sft": "#009E73"}
+LABELS = {"prefix_rft": "Prefix-RFT", "rft": "RFT", "sft": "SFT"}
+METRIC = "avg_at_k"
+
+
+def evaluations(run_dir: Path) -> list[dict]:
+    """One row per evaluation of a run: method, seed, iteration, set, avg@k."""
+    summary = json.loads((run_dir / "summary.json").read_text())
+    common = {"method": summary["method"], "seed": summary["seed"]}
+    rows = [
+        {**common, "iteration": 0, "set": name, METRIC: values[METRIC]}
+        for name, values in summary["before"].items()
+    ]
+    for row in read_metrics(run_dir):
+        for key, value in row.items():
+            group, _, rest = key.partition("/")
+            name, _, metric = rest.partition("/")
+            if group == "evaluation" and metric == METRIC:
+                iteration = row["training_iteration"]
+                rows.append({**common, "iteration": iteration, "set": name, METRIC: value})
+    return rows
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """One panel per held-out set; the shaded band is the 95% interval of the mean over seeds."""
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    figure, panels = plt.subplots(1, len(sets), figsize=(5 * len(sets), 3.6), sharey=True)
+    num_seeds = len({row["seed"] for row in rows})
+    for panel, name in zip(np.atleast_1d(panels), sets, strict=True):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            values = defaultdict(list)
+            for row in rows:
+                if row["set"] == name and row["method"] == method:
+                    values[row["iteration"]].append(row[METRIC])
+            iterations = sorted(values)
+            means = np.array([np.mean(values[i]) for i in iterations])
+            half = np.array([interval(values[i]) for i in iterations])
+            colour = COLOURS[method]
+            panel.plot(iterations, means, color=colour, label=LABELS[method], marker="o", ms=3)
+            panel.fill_between(iterations, means - half, means + half, color=colour, alpha=0.2)
+        panel.set(title=f"{name} problems", xlabel="training iteration", ylim=(0, 1))
+        panel.grid(alpha=0.3)
+    first = np.atleast_1d(panels)[0]
+    first.set_ylabel("avg@8 (share of samples that are correct)")
+    first.legend()
+    figure.suptitle(f"Held-out accuracy; mean of {num_seeds} seeds, band: 95% interval")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def interval(values: list[float]) -> float:
+    """Half width of the 95% interval of a mean; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def main() -> None:
+    """Read the runs, write CSV and PNG."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories with summary.json")
+    parser.add_argument("--out", required=True, type=Path, help="path without suffix")
+    args = parser.parse_args()
+    rows = [row for run in args.runs for row in evaluations(run)]
+    with args.out.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(rows, args.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
