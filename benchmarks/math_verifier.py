@@ -114,8 +114,8 @@ def run_fuzz(options: argparse.Namespace) -> int:
         for (_, response, gold), (verdict, seconds) in zip(
             cases, executor.map(timed, cases), strict=True
         ):
-            # A gold answer without content is an ERROR by definition, not a crash.
-            is_crash = verdict is Verdict.ERROR and any(c.isalnum() for c in gold)
+            # An unreadable gold answer is an ERROR by definition, not a crash.
+            is_crash = verdict is Verdict.ERROR and boxed.check_answer(gold)
             counts["crash" if is_crash else verdict.value] += 1
             late += seconds > options.timeout + 0.5
             slowest = max(slowest, seconds)

@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from prefix_rft_rllib.envs.toy_arithmetic import (
@@ -42,16 +42,17 @@ class Measurer:
         tokenizer: Its tokenizer, with a chat template.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a problem in the chat template."""
         messages = [{"role": "user", "content": prompt}]
-        return self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=False
+        text = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
         )
+        return self.tokenizer.encode(str(text), add_special_tokens=False)
 
     @torch.no_grad()
     def success(
@@ -140,7 +141,7 @@ class Measurer:
         return figures
 
 
-def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, object]:
+def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Measure all figures of a model; see the module's docstring."""
     measurer = Measurer(model, tokenizer)
     torch.manual_seed(0)

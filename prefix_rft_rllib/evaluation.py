@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from prefix_rft_rllib import metrics
+from prefix_rft_rllib.connectors.episodes import VERDICT
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.envs.problems import Problem
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -32,13 +35,22 @@ def evaluate_problems(
 
     Returns:
         `metrics.AVG_AT_K`, `PASS_AT_K`, `GREEDY_ACCURACY` and `RESPONSE_LENGTH_MEAN`.
+
+    Raises:
+        ValueError: If there is no problem, or `num_samples` is below 1.
     """
+    if not problems or num_samples < 1:
+        raise ValueError(
+            f"Nothing to evaluate: {len(problems)} problems, `num_samples` {num_samples}. Both "
+            "must be at least 1."
+        )
     sampled = algorithm.sample_rollouts(_plain(algorithm, problems, num_samples))
     greedy = algorithm.sample_rollouts(_plain(algorithm, problems, 1), temperature=0.0)
     rewards = [float(episode.get_return()) for episode in sampled]
+    is_solution = [_is_solution(episode) for episode in sampled]
     solved = [
-        any(reward > 0 for reward in rewards[start : start + num_samples])
-        for start in range(0, len(rewards), num_samples)
+        any(is_solution[start : start + num_samples])
+        for start in range(0, len(is_solution), num_samples)
     ]
     return {
         metrics.AVG_AT_K: sum(rewards) / len(rewards),
@@ -46,6 +58,12 @@ def evaluate_problems(
         metrics.GREEDY_ACCURACY: sum(float(e.get_return()) for e in greedy) / len(greedy),
         metrics.RESPONSE_LENGTH_MEAN: sum(len(e) for e in sampled) / len(sampled),
     }
+
+
+def _is_solution(episode: SingleAgentEpisode) -> bool:
+    """Whether the verifier accepted: CORRECT, or a number above 0 from one that gives numbers."""
+    verdict = episode.custom_data[VERDICT]
+    return verdict == Verdict.CORRECT.name or (verdict == "SCORED" and episode.get_return() > 0)
 
 
 def _plain(algorithm: "PrefixRFT", problems: Sequence[Problem], num_samples: int) -> list[Rollout]:

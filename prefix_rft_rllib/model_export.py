@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 
 def save_pretrained(
@@ -24,8 +25,11 @@ def save_pretrained(
 
     from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import state_to_tensors
 
-    model = AutoModelForCausalLM.from_pretrained(model_path)
+    # float32 like the trained weights: rounded to the original's type, small steps would be lost.
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     model.load_state_dict(state_to_tensors(weights))
+    # In training a response ended with this token, whatever the original model stops at.
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
     directory = Path(path)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -38,6 +38,7 @@ from prefix_rft_rllib.rollout_report import rollout_metrics, rollout_records, wi
 from prefix_rft_rllib.setup_checks import check_setup
 from prefix_rft_rllib.user_view import UserView
 
+TRAINING_STEP_TIMER = "prefix_rft_training_step"
 NUM_SAMPLING_ROUNDS = 3
 """How often rollouts lost with a failed env runner are sampled again."""
 
@@ -72,10 +73,11 @@ class PrefixRFT(Algorithm):
     @override(Algorithm)
     def training_step(self) -> None:
         """One iteration; the rows of the house plan's table, in their order."""
-        groups = self._plan_step()  # problems, prefix lengths, demonstration rows
-        self._sample_groups(groups)  # reset, roll out, reward
-        self._update_learners(groups)  # credit, columns, look back, weigh, loss, optimizer step
-        self._sync_weights()  # new weights to the env runners
+        with self._timed(TRAINING_STEP_TIMER, metrics.ITERATION_TIME):
+            groups = self._plan_step()  # problems, prefix lengths, demonstration rows
+            self._sample_groups(groups)  # reset, roll out, reward
+            self._update_learners(groups)  # credit, columns, look back, weigh, loss, step
+            self._sync_weights()  # new weights to the env runners
 
     def _run_path(self, is_trial: bool) -> str:
         """The run directory: the trial's results under Tune, else `run_dir` or RLlib's choice.
@@ -91,7 +93,6 @@ class PrefixRFT(Algorithm):
         return self.logdir
 
     def _plan_step(self) -> list[Group]:
-        self._iteration_started = time.perf_counter()
         cut = self._answer_cut if self.problem_set.settings.cut_prefix_before_answer else _no_cut
         return plan_groups(self.config, self.method, self._problems, cut, self.iteration)
 
@@ -234,7 +235,7 @@ class PrefixRFT(Algorithm):
     @override(Algorithm)
     def log_result(self, result: dict[str, Any]) -> None:
         super().log_result(result)
-        self._view.add_result(result, seconds=time.perf_counter() - self._iteration_started)
+        self._view.add_result(result)
 
     @override(Algorithm)
     def cleanup(self) -> None:

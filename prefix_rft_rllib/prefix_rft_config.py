@@ -1,7 +1,7 @@
 """Settings of Prefix-RFT, in RLlib's fluent form."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium as gym
@@ -10,16 +10,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib import methods
-from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
-from prefix_rft_rllib.engines import ENGINES
+from prefix_rft_rllib.config_checks import check_config
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.envs.token_env import TokenEnv
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
 
 if TYPE_CHECKING:
     from ray.rllib.core.learner import Learner
     from transformers import PretrainedConfig
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 class PrefixRFTConfig(AlgorithmConfig):
@@ -257,6 +255,30 @@ class PrefixRFTConfig(AlgorithmConfig):
         vocab_size = self.load_model_config().get_text_config(decoder=True).vocab_size
         return {"vocab_size": vocab_size} | self.env_settings()
 
+    def make_env(self, env_config: Mapping[str, Any]) -> gym.Env:
+        """One environment, as every env runner makes them.
+
+        Args:
+            env_config: What `token_env_config` returned; read once for all environments.
+
+        Raises:
+            ValueError: If it is no `TokenEnv`, or its settings or data are wrong.
+        """
+        try:
+            if isinstance(self.env, str):
+                env = gym.make(self.env, **env_config)
+            else:
+                env = self.env(**env_config)
+            is_token_env = isinstance(env.unwrapped, TokenEnv)
+        except TypeError:  # its constructor does not know these settings
+            is_token_env = False
+        if not is_token_env:
+            raise ValueError(
+                f"The environment {self.env!r} is no `TokenEnv`: its steps are not tokens. Use "
+                "'PrefixRFT/Math-v0' or a subclass of `prefix_rft_rllib.envs.TokenEnv`."
+            )
+        return env
+
     def load_model_config(self) -> "PretrainedConfig":
         """The configuration of the model at `model_path`.
 
@@ -266,7 +288,8 @@ class PrefixRFTConfig(AlgorithmConfig):
         from transformers import AutoConfig
 
         try:
-            return AutoConfig.from_pretrained(self.model_path)
+            # Without this a mistyped directory is looked up in the hub, with many retries.
+            return AutoConfig.from_pretrained(self.model_path, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error} Give the "
@@ -292,122 +315,7 @@ class PrefixRFTConfig(AlgorithmConfig):
         """
         self.create_local_env_runner = self.num_env_runners == 0
         super().validate()
-        self._check_foreign_settings()
-        self._check_ranges()
-        self._check_combinations()
-
-    def _check_foreign_settings(self) -> None:
-        """Refuse settings of RLlib that this algorithm derives or does not use."""
-        if self._train_batch_size_per_learner is not None:
-            self._value_error(
-                "`train_batch_size_per_learner` is derived: set `num_problems_per_iteration` "
-                "(problems over all learners) and `group_size` instead."
-            )
-        if self.train_batch_size != AlgorithmConfig().train_batch_size:
-            self._value_error(
-                "`train_batch_size` is derived: set `num_problems_per_iteration` instead."
-            )
-        if self.minibatch_size is not None:
-            self._value_error(
-                f"`minibatch_size` ({self.minibatch_size}) is derived: set "
-                "`num_problems_per_minibatch` (problems over all learners) instead."
-            )
-        if not isinstance(self.lr, int | float):
-            self._value_error(
-                f"`lr` must be a number, got {self.lr!r}. Use `lr_schedule`, `lr_warmup_steps` "
-                "and `lr_schedule_steps` to change it over optimizer steps."
-            )
-
-    def _check_ranges(self) -> None:
-        positive = {
-            "group_size": self.group_size,
-            "num_problems_per_iteration": self.num_problems_per_iteration,
-            "num_problems_per_minibatch": self.num_problems_per_minibatch,
-            "num_epochs": self.num_epochs,
-            "max_tokens_per_microbatch": self.max_tokens_per_microbatch,
-            "num_envs_per_env_runner": self.num_envs_per_env_runner,
-            "held_out_num_samples": self.held_out_num_samples,
-        }
-        for name, value in positive.items():
-            if not isinstance(value, int) or value < 1:
-                self._value_error(f"`{name}` must be a whole number of at least 1, got {value!r}.")
-        checks: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
-            "lr": (self.lr, lambda v: 0 <= v < math.inf, "a number of at least 0"),
-            "temperature": (
-                self.temperature,
-                lambda v: 0 < v < math.inf,
-                "above 0 (greedy sampling has no gradient; use `explore=False` in evaluations)",
-            ),
-            "top_p": (self.top_p, lambda v: 0 < v <= 1, "in (0, 1]"),
-            "clip_param": (self.clip_param, lambda v: 0 < v < 1, "in (0, 1)"),
-            "clip_param_high": (self.clip_param_high, lambda v: v is None or v > 0, "above 0"),
-            "dual_clip": (self.dual_clip, lambda v: v is None or v > 1, "above 1, or None"),
-            "entropy_coeff": (self.entropy_coeff, lambda v: v >= 0, "at least 0"),
-            "kl_coeff": (self.kl_coeff, lambda v: v >= 0, "at least 0"),
-            "weight_decay": (self.weight_decay, lambda v: v >= 0, "at least 0"),
-            "lr_warmup_steps": (self.lr_warmup_steps, lambda v: v >= 0, "at least 0"),
-            "num_logged_groups": (self.num_logged_groups, lambda v: v >= 0, "at least 0"),
-        }
-        for name, (value, is_allowed, allowed) in checks.items():
-            if not is_allowed(value):
-                self._value_error(f"`{name}` must be {allowed}, got {value!r}.")
-        for name, value, known in (
-            ("engine", self.engine, tuple(ENGINES)),
-            ("lr_schedule", self.lr_schedule, LR_SCHEDULES),
-            ("compute_dtype", self.compute_dtype, COMPUTE_DTYPES),
-        ):
-            if value not in known:
-                self._value_error(f"Unknown `{name}` {value!r}; known: {', '.join(known)}.")
-
-    def _check_combinations(self) -> None:
-        problems, minibatch = self.num_problems_per_iteration, self.num_problems_per_minibatch
-        if problems % minibatch:
-            divisors = [n for n in range(1, problems + 1) if problems % n == 0]
-            nearest = sorted(sorted(divisors, key=lambda n: abs(n - minibatch))[:2])
-            self._value_error(
-                f"`num_problems_per_minibatch` ({minibatch}) must divide "
-                f"`num_problems_per_iteration` ({problems}): a minibatch is made of whole groups. "
-                f"Try {' or '.join(map(str, nearest))}."
-            )
-        if self.lr_schedule == "cosine" and not self.lr_schedule_steps:
-            self._value_error(
-                "`lr_schedule='cosine'` needs `lr_schedule_steps`: the number of optimizer steps "
-                f"until the rate is 0 (iterations * {self.num_minibatches * self.num_epochs} here)."
-            )
-        if self.lr_schedule == "constant" and self.lr_schedule_steps:
-            self._value_error(
-                f"`lr_schedule_steps` ({self.lr_schedule_steps}) has no effect with "
-                "`lr_schedule='constant'`. Leave it out, or use 'cosine'."
-            )
-        if self.model_path is None:
-            self._value_error(
-                "`model_path` is not set: give the directory of a causal LM and its tokenizer, "
-                "config.training(model_path='...')."
-            )
-        if self.env is None:
-            self._value_error(
-                "No environment is set: use config.environment('PrefixRFT/Math-v0', "
-                "env_config={'data': 'problems.jsonl'})."
-            )
-        method = self.build_method()
-        method.check(self.group_size)
-        if method.stages or method.after_step is not None:
-            self._value_error(
-                f"Method {method.name!r} has stages or a separate imitation step, which this "
-                "version does not run. Use a method of one stage."
-            )
-        self._check_held_out(EnvSettings.from_config(self.env_settings()))
-
-    def _check_held_out(self, settings: EnvSettings) -> None:
-        from prefix_rft_rllib.evaluation import evaluate_held_out
-
-        has_held_out = settings.held_out_data or settings.held_out_fraction
-        uses_held_out = self.custom_evaluation_function is evaluate_held_out
-        if self.evaluation_interval and uses_held_out and not has_held_out:
-            self._value_error(
-                f"`evaluation_interval` ({self.evaluation_interval}) is set, but no problem is "
-                "held out: set env_config['held_out_fraction'] or env_config['held_out_data']."
-            )
+        check_config(self)
 
     @property
     @override(AlgorithmConfig)

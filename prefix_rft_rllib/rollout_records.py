@@ -58,8 +58,8 @@ class RolloutRecord:
         entropy: Per token: entropy of the old policy, nats.
         old_logp: Per token: log probability under the old policy, recomputed by the learner.
         engine_logp: Per token: log probability at which the engine sampled it; NaN where given.
-        weight: Per token: weight in the loss, in units of the advantage (the constant-length
-            scale taken out); 0 where a selection dropped the token.
+        weight: Per token: weight in the loss before the rule's scale, in units of the advantage
+            (1 for a demonstration row of SFT); 0 where a selection dropped the token.
         kept: Per token: whether the selections kept it.
         prompt_text: `prompt_ids` as text. Texts are for reading only: decoded with special
             tokens, part by part, so a character cut by the end of the prefix is not readable.

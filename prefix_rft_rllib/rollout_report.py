@@ -31,9 +31,9 @@ def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[s
     num_tokens = sum(len(episode) for _, episode in pairs)
     verdicts = Counter(episode.custom_data[row_data.VERDICT] for _, episode in pairs)
     means: dict[str, list[float]] = {
-        metrics.REWARD_MEAN: [e.get_return() for _, e in pairs],
-        metrics.REWARD_PREFIX_MEAN: [e.get_return() for _, e in hybrids],
-        metrics.REWARD_PLAIN_MEAN: [e.get_return() for e in plain],
+        metrics.REWARD_MEAN: [float(e.get_return()) for _, e in pairs],
+        metrics.REWARD_PREFIX_MEAN: [float(e.get_return()) for _, e in hybrids],
+        metrics.REWARD_PLAIN_MEAN: [float(e.get_return()) for e in plain],
         metrics.PREFIX_FRACTION_MEAN: [r.prefix_fraction for r, _ in hybrids],
         metrics.PREFIX_TOKENS_DRAWN_MEAN: [r.drawn_prefix_tokens for r, _ in hybrids],
         metrics.PREFIX_TOKENS_MEAN: [r.num_prefix_tokens for r, _ in hybrids],

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
@@ -26,6 +27,9 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
         ValueError: Naming what does not fit and what to try.
     """
     _check_model(config, problem_set)
+    check_engine_config(config.engine, config.engine_config)
+    config.make_env(config.token_env_config()).close()
+    assert problem_set.grader is not None  # made here, so that a wrong verifier is found here
     problems = _trainable(method, problem_set)
     _check_demonstrations(config, method, problems)
     rows = config.num_problems_per_minibatch * max(1, method.num_rollouts(config.group_size))

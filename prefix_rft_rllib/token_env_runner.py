@@ -230,19 +230,18 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take weights and counters.
 
-        Weights are taken whenever their number differs from the present one, also when it is
-        smaller: an algorithm rolled back to an older checkpoint must sample with the older weights.
+        Weights are taken whatever their number: after a restore they may be older ones, or others
+        of the same number.
         """
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
         weights = state.get(COMPONENT_RL_MODULE)
-        seq_no = state.get(WEIGHTS_SEQ_NO, 0)
-        if weights is None or (seq_no == self._weights_seq_no and seq_no != 0):
+        if weights is None:
             return
         if isinstance(weights, ray.ObjectRef):
             weights = ray.get(weights)
         self._state = weights.get(DEFAULT_MODULE_ID, weights)
-        self._weights_seq_no = seq_no
+        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0)
         if self._engine is not None:
             self._load_weights()
 
@@ -263,7 +262,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             self._engine.close()
 
     def _add_env(self) -> None:
-        self._envs.append(gym.make(self.config.env, **self._env_config))
+        self._envs.append(self.config.make_env(self._env_config))
 
     def _make_callback(self, which: str, **kwargs: Any) -> None:
         make_callback(

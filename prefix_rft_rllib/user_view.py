@@ -73,14 +73,13 @@ class UserView:
         self._run.write_rollouts(iteration, records, tokenizer=self._problem_set.tokenizer)
         self._run.write_minibatches(iteration, minibatches)
 
-    def add_result(self, result: dict[str, Any], *, seconds: float) -> None:
+    def add_result(self, result: dict[str, Any]) -> None:
         """Write and print the metrics of one iteration.
 
         Args:
             result: RLlib's result of the iteration.
-            seconds: Its wall time.
         """
-        row = self._flat_row(result, seconds)
+        row = self._flat_row(result)
         self._run.write_metrics(result["training_iteration"], row)
         if self._table is not None:
             self._table.print_row(result["training_iteration"], row)
@@ -89,18 +88,18 @@ class UserView:
         """Close all files."""
         self._run.close()
 
-    def _flat_row(self, result: dict[str, Any], seconds: float) -> dict[str, float | int]:
+    def _flat_row(self, result: dict[str, Any]) -> dict[str, float | int]:
         """This project's own metrics of a result, as `metrics.py` defines them."""
         runner = result.get(ENV_RUNNER_RESULTS, {})
         times = {
             **result.get(metrics.TIME, {}),
             metrics.GENERATION_TIME: runner.get(metrics.GENERATION_TIME),
             metrics.VERIFICATION_TIME: runner.get(metrics.VERIFICATION_TIME),
-            metrics.ITERATION_TIME: seconds,
         }
         sampled = result.get(metrics.ROLLOUTS, {}).get(metrics.NUM_SAMPLED_TOKENS)
-        if sampled is not None:
-            times[metrics.TOKENS_PER_SECOND] = float(sampled) / seconds
+        seconds = times.get(metrics.ITERATION_TIME)
+        if sampled is not None and seconds:
+            times[metrics.TOKENS_PER_SECOND] = float(sampled) / float(seconds)
         learner = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
         tree: dict[str, Any] = {
             metrics.ROLLOUTS: result.get(metrics.ROLLOUTS, {}),

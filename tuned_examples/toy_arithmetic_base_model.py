@@ -1,13 +1,13 @@
 """Pre-train the small base model of the toy arithmetic task.
 
 What it shows:
-    How `envs/toy_base_model/` was made: a Llama causal LM of 0.51 M parameters that copies,
+    How `envs/toy_base_model/` was made: a causal LM of 0.51 M parameters that copies,
     calculates and can go on from right steps, but seldom chooses the right operations by itself.
     Three stages of ordinary next-token training on generated solutions do it: all operations
     drawn at random, then half of the solutions right, then right ones rare again.
 
 How to run:
-    python tuned_examples/toy_arithmetic_base_model.py --out DIR [--threads 2] [--seed 0]
+    python tuned_examples/toy_arithmetic_base_model.py --out DIR [--threads 1] [--seed 0]
 
     `--checkpoints DIR` keeps the weights after each stage; a later run with the same directory
     goes on after the last stage it finds there. `--smoke` takes a few steps of each stage.
@@ -19,7 +19,8 @@ Settings that matter:
     within a solution would not teach the model to go on correctly from a right beginning.
 
 Results to expect:
-    `docs/toy_arithmetic.md` has the measured figures, which the script prints at its end.
+    The losses of the stages, and what the model can do as `benchmarks/toy_base_model.py` measures
+    it, are in `docs/toy_arithmetic.md`.
 """
 
 import argparse
@@ -33,7 +34,14 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from prefix_rft_rllib.envs.toy_arithmetic import (
     MAX_CLAUSES,
@@ -82,11 +90,9 @@ STAGES = (
 )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     """Build the untrained model; its weights come from torch's global generator."""
-    # Not Qwen2: for that model type `AutoTokenizer` ignores the saved tokenizer's own splitting and
-    # normalises text, which loses some. With biases a Llama layer is a Qwen2 layer.
-    config = LlamaConfig(
+    config = Qwen2Config(
         vocab_size=VOCAB_SIZE,
         hidden_size=96,
         intermediate_size=288,
@@ -95,16 +101,34 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         num_key_value_heads=3,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
-        attention_bias=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    return Qwen2ForCausalLM(config)
+
+
+def as_llama(model: Qwen2ForCausalLM) -> LlamaForCausalLM:
+    """The same function as a Llama model, with equal logits.
+
+    For the model type "qwen2" `AutoTokenizer` puts its own splitting and normalisation in the
+    place of the saved tokenizer's, which loses text; for "llama" it does not. A Qwen2 layer is a
+    Llama layer with biases whose output bias is zero.
+    """
+    kept = model.config.to_dict()
+    shared = LlamaConfig().to_dict().keys() & kept.keys() - {"model_type", "architectures"}
+    config = LlamaConfig(**{key: kept[key] for key in shared}, attention_bias=True)
+    llama = LlamaForCausalLM(config)
+    zeros = {
+        name: torch.zeros_like(value)
+        for name, value in llama.state_dict().items()
+        if name.endswith("o_proj.bias")
+    }
+    llama.load_state_dict({**model.state_dict(), **zeros})
+    llama.generation_config = GenerationConfig(
+        eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     )
-    return model
+    return llama
 
 
 def draw_problems(rng: random.Random) -> Iterator[WordProblem]:
@@ -142,21 +166,18 @@ def encode_solutions(
     ]
 
 
-def pad_rows(
-    rows: list[tuple[list[int], list[int]]], pad_token_id: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-pad rows to a batch.
+def pad_rows(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-pad rows to a batch; the padding's id does not matter.
 
     Args:
         rows: (prompt ids, response ids) of each row.
-        pad_token_id: Token that fills the end.
 
     Returns:
         Input ids and labels, both int64 of shape (B, T). A label is the token *at* its position;
         prompt and padding have `NO_LABEL`.
     """
     width = max(len(prompt) + len(response) for prompt, response in rows)
-    input_ids = torch.full((len(rows), width), pad_token_id)
+    input_ids = torch.zeros((len(rows), width), dtype=torch.int64)
     labels = torch.full((len(rows), width), NO_LABEL)
     for index, (prompt, response) in enumerate(rows):
         end = len(prompt) + len(response)
@@ -166,7 +187,7 @@ def pad_rows(
 
 
 def response_logits(
-    model: LlamaForCausalLM, input_ids: torch.Tensor, labels: torch.Tensor
+    model: Qwen2ForCausalLM, input_ids: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of the labelled tokens.
 
@@ -193,7 +214,7 @@ def lr_at(stage: Stage, step: int) -> float:
 
 
 def train_stage(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int
 ) -> float:
     """Train the model in place for one stage.
 
@@ -221,7 +242,7 @@ def train_stage(
 
 
 def train_step(
-    model: LlamaForCausalLM,
+    model: Qwen2ForCausalLM,
     optimizer: torch.optim.Optimizer,
     rows: list[tuple[list[int], list[int]]],
 ) -> float:
@@ -232,7 +253,7 @@ def train_step(
     optimizer.zero_grad()
     for first in range(0, len(rows), MICRO_BATCH_SIZE):
         micro_batch = rows[first : first + MICRO_BATCH_SIZE]
-        input_ids, labels = pad_rows(micro_batch, model.config.pad_token_id)
+        input_ids, labels = pad_rows(micro_batch)
         logits, targets = response_logits(model, input_ids, labels)
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / num_tokens
         loss.backward()
@@ -246,7 +267,7 @@ def main() -> None:
     """Train, save and measure the base model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="directory of the new model")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoints", type=Path, help="keeps the weights after each stage")
     parser.add_argument("--smoke", action="store_true", help="a few steps of each stage")
@@ -261,7 +282,7 @@ def main() -> None:
 
 
 def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace
 ) -> None:
     """Run all stages, or those after the last kept checkpoint."""
     for stage in STAGES:
@@ -279,9 +300,9 @@ def train(
             torch.save(model.state_dict(), kept)
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write model and tokenizer as a Hugging Face model directory."""
-    model.save_pretrained(out)
+    as_llama(model).save_pretrained(out)
     tokenizer.save_pretrained(out)
     logger.info("saved %s", json.dumps(sorted(path.name for path in out.iterdir())))
 

@@ -74,13 +74,16 @@ def compare_bare(candidate: str, gold: str) -> str:
         return "CORRECT"
     if _number_base(candidate_text) != _number_base(gold_text):
         return "WRONG"
+    if _same_words(candidate_text, gold_text):
+        return "CORRECT"
     is_complex = is_complex_formula(candidate_text) or is_complex_formula(gold_text)
+    golds = _gold_expressions(gold, gold_text, is_complex)
+    if not golds and _words(gold_text) is None:
+        return "ERROR"
     expression = read_formula(candidate_text, is_complex)
     if expression is None:
-        return "CORRECT" if _same_words(candidate_text, gold_text) else "UNPARSEABLE"
-    golds = _gold_expressions(gold, gold_text, is_complex)
-    is_equal = any(equal(one, expression) for one in golds)
-    return "CORRECT" if is_equal or _same_words(candidate_text, gold_text) else "WRONG"
+        return "UNPARSEABLE"
+    return "CORRECT" if any(equal(one, expression) for one in golds) else "WRONG"
 
 
 def compare_prose(response: str, gold: str) -> str:

@@ -56,15 +56,21 @@ def import_grade() -> Grade:
 
 
 def run_nursery(control: socket.socket, memory_limit_mb: int, grade: Grade) -> None:
-    """Fork and kill workers on request until the caller is gone."""
+    """Fork and kill workers on request until the caller is gone.
+
+    The id of a dead worker is released (waited for) only after the caller asked to kill it,
+    so that the caller may itself kill a worker by id. Never waits: a large process can take
+    long to end.
+    """
     caller_id = os.getppid()
     workers: set[int] = set()
+    dying: set[int] = set()
     control.sendall(_PID.pack(os.getpid()))
     while os.getppid() == caller_id:
-        for process_id in list(workers):
+        for process_id in list(dying):
             if os.waitpid(process_id, os.WNOHANG)[0]:
-                workers.discard(process_id)
-        if not select.select([control], [], [], 1.0)[0]:
+                dying.discard(process_id)
+        if not select.select([control], [], [], 0.05 if dying else 1.0)[0]:
             continue
         message, fds, _, _ = socket.recv_fds(control, _CONTROL_MESSAGE.size, 1)
         while 0 < len(message) < _CONTROL_MESSAGE.size:
@@ -78,8 +84,8 @@ def run_nursery(control: socket.socket, memory_limit_mb: int, grade: Grade) -> N
         if operation == b"K":
             if process_id in workers:
                 os.kill(process_id, signal.SIGKILL)
-                os.waitpid(process_id, 0)
                 workers.discard(process_id)
+                dying.add(process_id)
             continue
         worker_id = os.fork()
         if worker_id == 0:

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import socket
 import struct
 import subprocess
@@ -62,6 +63,16 @@ class _Worker:
     process_id: int
     link: socket.socket
     num_jobs: int = 0
+
+    def has_ended(self) -> bool:
+        """True if the process is gone, of an idle worker."""
+        try:
+            self.link.settimeout(0)
+            return self.link.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 class _Nursery:
@@ -108,9 +119,8 @@ class _Nursery:
             theirs.close()
         return _Worker(process_id, ours)
 
-    def kill_worker(self, worker: _Worker) -> None:
-        # The nursery kills, not we: only the parent of a process knows its id is not reused.
-        worker.link.close()
+    def bury_worker(self, worker: _Worker) -> None:
+        """Have a worker killed, if it still runs, and its process id released."""
         with contextlib.suppress(OSError):
             self._control.sendall(_CONTROL_MESSAGE.pack(b"K", worker.process_id))
 
@@ -156,11 +166,12 @@ class WorkerPool:
     def _set_up(self) -> None:
         self._owner_process_id = os.getpid()
         self._lock = threading.Lock()
+        self._free_slots = threading.Semaphore(self._num_workers)
         self._nursery: _Nursery | None = _Nursery(self._memory_limit_mb)
-        self._places: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(self._num_workers - 1):
-            self._places.put(None)
-        self._places.put(self._nursery.fork_worker())
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        # One more than may run: after a kill the next job need not wait for the replacement.
+        for _ in range(self._num_workers + 1):
+            self._idle.put(self._nursery.fork_worker())
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> JobResult:
         """Run one job; waits for a free worker first.
@@ -181,28 +192,46 @@ class WorkerPool:
         if self._closed:
             raise RuntimeError("this verifier is closed; create a new one")
         payload = json.dumps({**job, "timeout_s": timeout_s}).encode()
-        worker = self._places.get()
-        result = JobResult("crashed")
-        try:
-            if worker is None:
-                worker = self._fork_worker()
-            if worker is not None:
-                result = _exchange(worker.link, payload, timeout_s)
-                worker.num_jobs += 1
-        finally:
-            self._places.put(self._keep_or_kill(worker, result))
+        with self._free_slots:
+            worker = self._take_worker()
+            result = JobResult("crashed")
+            try:
+                if worker is not None:
+                    result = _exchange(worker.link, payload, timeout_s)
+                    worker.num_jobs += 1
+            finally:
+                self._give_back(worker, result)
         return result
 
-    def _keep_or_kill(self, worker: _Worker | None, result: JobResult) -> _Worker | None:
-        if worker is None:
-            return None
-        is_fresh = worker.num_jobs < self._max_jobs_per_worker
-        if result.status == "done" and is_fresh and not result.value.get("retire", False):
-            return worker
+    def _take_worker(self) -> _Worker | None:
+        """Return a living idle worker, or None if none can be started."""
+        while (worker := self._idle.get()) is not None and worker.has_ended():
+            self._give_back(worker, JobResult("crashed"))
+        return worker
+
+    def _give_back(self, worker: _Worker | None, result: JobResult) -> None:
+        """Return a worker to the idle ones, or replace it without delaying the verdict."""
+        if worker is not None:
+            is_fresh = worker.num_jobs < self._max_jobs_per_worker
+            if result.status == "done" and is_fresh and not result.value.get("retire", False):
+                self._idle.put(worker)
+                return
+            if result.status == "timeout":
+                # Its id is still its own: the nursery releases ids of buried workers only.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.process_id, signal.SIGKILL)
+            worker.link.close()
+        try:
+            threading.Thread(target=self._replace, args=(worker,), daemon=True).start()
+        except RuntimeError:  # No threads can be started while the interpreter shuts down.
+            self._idle.put(None)
+
+    def _replace(self, worker: _Worker | None) -> None:
+        """Bury a worker and put a new one among the idle ones; None if that fails."""
         with self._lock:
-            if self._nursery is not None:
-                self._nursery.kill_worker(worker)
-        return None
+            if worker is not None and self._nursery is not None:
+                self._nursery.bury_worker(worker)
+        self._idle.put(self._fork_worker())
 
     def _fork_worker(self) -> _Worker | None:
         """Return a new worker, starting another nursery if ours has died."""

@@ -1,6 +1,6 @@
 """Generation engines: token ids in; token ids, log-probabilities and finish reasons out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
@@ -8,7 +8,14 @@ from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationReques
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["ENGINES", "Engine", "Generation", "GenerationRequest", "build_engine"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Generation",
+    "GenerationRequest",
+    "build_engine",
+    "check_engine_config",
+]
 
 
 def _transformers(
@@ -20,7 +27,27 @@ def _transformers(
     return TransformersEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
 
 
+def _transformers_options(**engine_config: Any) -> None:
+    from prefix_rft_rllib.engines.transformers_engine import TransformersEngineOptions
+
+    TransformersEngineOptions.from_config(engine_config)
+
+
 ENGINES: dict[str, Callable[..., Engine]] = {"transformers": _transformers}
+_OPTION_CHECKS: dict[str, Callable[..., None]] = {"transformers": _transformers_options}
+
+
+def check_engine_config(name: str, engine_config: Mapping[str, Any]) -> None:
+    """Check the options of an engine without building it.
+
+    Args:
+        name: A key of `ENGINES`.
+        engine_config: Options of that engine.
+
+    Raises:
+        ValueError: For an option or value the engine does not accept.
+    """
+    _OPTION_CHECKS[name](**engine_config)
 
 
 def build_engine(

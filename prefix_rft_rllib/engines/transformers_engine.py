@@ -52,6 +52,22 @@ class TransformersEngineOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
 
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> "TransformersEngineOptions":
+        """Make the options from plain data.
+
+        Raises:
+            ValueError: For an unknown option or a value outside its range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise ValueError(
+                    f"Unknown option {name!r} of the transformers engine. "
+                    f"Known options: {', '.join(known)}."
+                )
+        return cls(**options)
+
 
 class TransformersEngine(Engine):
     """Generates with `AutoModelForCausalLM`, without `generate()`.
@@ -75,14 +91,7 @@ class TransformersEngine(Engine):
     def __init__(
         self, model_config: PretrainedConfig, *, eos_token_ids: Sequence[int], **options: Any
     ) -> None:
-        known = [field.name for field in fields(TransformersEngineOptions)]
-        for name in options:
-            if name not in known:
-                raise ValueError(
-                    f"Unknown option {name!r} of the transformers engine. "
-                    f"Known options: {', '.join(known)}."
-                )
-        self._options = TransformersEngineOptions(**options)
+        self._options = TransformersEngineOptions.from_config(options)
         text_config = model_config.get_text_config(decoder=True)
         self._vocab_size: int = text_config.vocab_size
         self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)

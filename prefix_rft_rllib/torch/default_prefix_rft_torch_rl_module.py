@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
@@ -121,7 +122,7 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, np.ndarray]:
-        """The LM's state dict under its Hugging Face names, tied weights included.
+        """A copy of the LM's state dict under its Hugging Face names, tied weights included.
 
         bfloat16 travels as a uint16 view (NumPy has no bfloat16); `set_state` and
         `state_to_tensors` turn it back, bit for bit. The reference model is not part of the
@@ -137,11 +138,23 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         self.lm.load_state_dict(tensors, strict=True)
 
     @override(RLModule)
-    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """Also write the model in `save_pretrained` form into the `hf` folder."""
-        saved = super().save_to_path(path, **kwargs)
-        if "filesystem" not in kwargs or kwargs["filesystem"] is None:
-            self.lm.save_pretrained(Path(saved) / HF_MODEL_DIRECTORY)
+    def save_to_path(
+        self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
+    ) -> str:
+        """Also write the saved weights in `save_pretrained` form into the `hf` folder.
+
+        A checkpoint on a remote file system has no such folder.
+        """
+        state = state or self.get_state()
+        saved = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
+        is_local = isinstance(filesystem or LocalFileSystem(), LocalFileSystem)
+        if is_local and "://" not in str(path):
+            tensors = state_to_tensors(state)
+            first_name: dict[int, str] = {}
+            for name, value in self.lm.state_dict().items():
+                # Tied weights share memory again: they are written once.
+                tensors[name] = tensors[first_name.setdefault(value.data_ptr(), name)]
+            self.lm.save_pretrained(Path(saved) / HF_MODEL_DIRECTORY, state_dict=tensors)
         return saved
 
 
@@ -164,7 +177,8 @@ def _load_lm(model_path: str) -> torch.nn.Module:
 
 
 def _to_numpy(value: torch.Tensor) -> np.ndarray:
-    value = value.detach().cpu()
+    # A copy also on the CPU: a state must not change with the next optimizer step.
+    value = value.detach().to("cpu", copy=True)
     if value.dtype == torch.bfloat16:
         return value.view(torch.uint16).numpy()
     return value.numpy()

@@ -222,7 +222,8 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
             for reference, parameter in self._params.items()
             if parameter.grad is not None
         }
-        norm = float(self._get_global_norm_function()(list(gradients.values())))
+        # RLlib's function for the norm turns NaN into 0.
+        norm = float(torch.nn.utils.get_total_norm(list(gradients.values())))
         lr = lr_at(
             self._step,
             lr=self.config.lr,
@@ -269,10 +270,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
             prepared,
         )
         self._report.add_rows(
-            rows[row_data.IS_LOGGED],
-            columns,
-            prepared,
-            scale=self._max_response_tokens * self._pool.sum(int(columns.is_member.sum())),
+            rows[row_data.IS_LOGGED], columns, prepared, iteration=self._iteration
         )
 
     def take_report(self) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:

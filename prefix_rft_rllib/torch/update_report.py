@@ -13,6 +13,18 @@ from prefix_rft_rllib.core.token_weights import PreparedWeights, TokenWeights
 from prefix_rft_rllib.core.tokens import TokenColumns
 from prefix_rft_rllib.torch.distributed_pool import LearnerPool
 
+RATIO_SUMS = tuple(
+    f"{name}/{part}"
+    for name in (
+        metrics.RATIO_PREFIX,
+        metrics.RATIO_RESPONSE,
+        metrics.CLIP_FRACTION_PREFIX,
+        metrics.CLIP_FRACTION_RESPONSE,
+    )
+    for part in ("sum", "count")
+)
+"""Sums that a learner whose rows are all skipped never adds to."""
+
 
 class UpdateReport:
     """Collects sums over the tokens of one `update()` call.
@@ -22,7 +34,8 @@ class UpdateReport:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, float | Tensor] = {}
+        # All learners sum the same names, those without a token to count included.
+        self._sums: dict[str, float | Tensor] = dict.fromkeys(RATIO_SUMS, 0.0)
         self._max_gap = torch.zeros(1)
         self.global_sums: dict[str, float] = defaultdict(float)
         self.minibatches: list[dict[str, Any]] = []
@@ -86,21 +99,30 @@ class UpdateReport:
         self.global_sums[metrics.NUM_NONFINITE_STEPS] += not is_finite
 
     def add_rows(
-        self, is_logged: Tensor, columns: TokenColumns, prepared: PreparedWeights, *, scale: float
+        self,
+        is_logged: Tensor,
+        columns: TokenColumns,
+        prepared: PreparedWeights,
+        *,
+        iteration: int,
     ) -> None:
         """Keep per-token values of the rows that are logged, response tokens only.
+
+        The weight is what the rules' selections leave of a token's value, before the scales: the
+        advantage, for a rule that is worth the advantage.
 
         Args:
             is_logged: Rows to keep. Shape (B,), bool.
             columns: The rows, after the old-policy pass.
             prepared: Their weights.
-            scale: Factor that turns a `ConstantLength` weight back into units of the advantage.
+            iteration: Training iteration, from 0.
         """
         assert columns.entropy is not None and columns.old_logp is not None
         weight = torch.zeros_like(columns.entropy)
         is_kept = torch.zeros_like(columns.is_prefix)
         for rule in prepared.rules:
-            weight += rule.static
+            value = rule.rule.value.base(columns, iteration)
+            weight += torch.where(rule.is_kept, value if value.ndim == 2 else value[:, None], 0.0)
             is_kept |= rule.is_kept
         is_answer = columns.is_prefix | columns.is_response | columns.is_demonstration
         for row in is_logged.nonzero()[:, 0].tolist():
@@ -108,7 +130,7 @@ class UpdateReport:
             self.rows[int(columns.row_index[row])] = {
                 "entropy": columns.entropy[row][tokens].tolist(),
                 "old_logp": columns.old_logp[row][tokens].tolist(),
-                "weight": (weight[row][tokens] * scale).tolist(),
+                "weight": weight[row][tokens].tolist(),
                 "kept": is_kept[row][tokens].tolist(),
             }
 
@@ -126,7 +148,10 @@ class UpdateReport:
         totals = dict(zip(names, pool.sum_values(local).tolist(), strict=True))
         results = {name: value for name, value in totals.items() if "/" not in name}
         results |= self.global_sums
-        results[metrics.NUM_OPTIMIZER_STEPS] = len(self.minibatches)
+        num_left_out = int(self.global_sums[metrics.NUM_NONFINITE_STEPS])
+        results[metrics.NUM_OPTIMIZER_STEPS] = len(self.minibatches) - num_left_out
+        if metrics.KL_TO_REFERENCE in results:
+            results[metrics.KL_TO_REFERENCE] /= len(self.minibatches)
         for name in ("loss", "grad_norm"):
             results[name] = sum(m[name] for m in self.minibatches) / len(self.minibatches)
         results[metrics.LEARNING_RATE] = self.minibatches[-1]["lr"]

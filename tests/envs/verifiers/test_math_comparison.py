@@ -182,6 +182,11 @@ def test_prose_is_read_only_where_it_is_allowed():
     assert grade({**job, "operation": "compare_last"}) == {"verdict": "CORRECT"}
 
 
+def test_an_unreadable_gold_answer_is_an_error_unless_met_literally():
+    assert compare_bare("3", r"\frac{1}{") == "ERROR"
+    assert compare_bare(r"\frac{1}{", r"\frac{1}{") == "CORRECT"
+
+
 def test_readable_answers_have_content():
     assert grade({"operation": "check", "gold": r"$\frac{1}{2}$"}) == {"readable": True}
     assert grade({"operation": "check", "gold": r"\text{Evelyn}"}) == {"readable": True}

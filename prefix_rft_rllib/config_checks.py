@@ -1,0 +1,227 @@
+"""What `PrefixRFTConfig.validate` checks: settings and combinations, without data or model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
+from prefix_rft_rllib.engines import ENGINES
+from prefix_rft_rllib.envs.settings import EnvSettings
+
+if TYPE_CHECKING:
+    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+FOREIGN_SETTINGS = {
+    "train_batch_size": "is derived: set `num_problems_per_iteration` instead",
+    "minibatch_size": (
+        "is derived: set `num_problems_per_minibatch` (problems over all learners) instead"
+    ),
+    "shuffle_batch_per_epoch": "has no effect: the order of minibatches is drawn from `seed`",
+    "gamma": "has no effect: a response has one reward, at its end",
+    "rollout_fragment_length": "has no effect: rollouts are whole responses",
+    "min_time_s_per_iteration": "would repeat an iteration: set `num_problems_per_iteration`",
+    "min_train_timesteps_per_iteration": (
+        "would repeat an iteration: set `num_problems_per_iteration`"
+    ),
+    "min_sample_timesteps_per_iteration": (
+        "would repeat an iteration: set `num_problems_per_iteration`"
+    ),
+}
+"""RLlib's settings that are derived or not used here, and what to do instead."""
+
+UNUSED_BY_HELD_OUT = (
+    "evaluation_num_env_runners",
+    "evaluation_duration",
+    "evaluation_parallel_to_training",
+)
+"""Settings of RLlib's default evaluation that `evaluate_held_out` does not use."""
+
+
+def check_config(config: PrefixRFTConfig) -> None:
+    """Check all settings that can be checked without data, model or tokenizer.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ValueError: Naming the setting, its value, what is allowed and what to try.
+    """
+    if not config.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
+        _check_foreign_settings(config)
+    _check_ranges(config)
+    _check_names(config)
+    _check_sources(config)
+    _check_combinations(config)
+    _check_held_out(config)
+
+
+def _check_foreign_settings(config: PrefixRFTConfig) -> None:
+    """Refuse settings of RLlib that this algorithm derives or does not use."""
+    if config._train_batch_size_per_learner is not None:
+        config._value_error(
+            f"`train_batch_size_per_learner` ({config._train_batch_size_per_learner}) is derived: "
+            "set `num_problems_per_iteration` (problems over all learners) and `group_size` "
+            "instead."
+        )
+    plain = AlgorithmConfig()
+    for name, advice in FOREIGN_SETTINGS.items():
+        if getattr(config, name) != getattr(plain, name):
+            config._value_error(f"`{name}` ({getattr(config, name)!r}) {advice}.")
+    if not config.explore:
+        config._value_error(
+            "`explore=False` is for evaluations: greedy rollouts of a group are all the same. "
+            "Use config.evaluation(evaluation_config={'explore': False})."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _at_least_0(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < math.inf
+
+
+def _are_betas(value: Any) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return all(_is_number(beta) and 0 <= beta < 1 for beta in value)
+
+
+def _check_ranges(config: PrefixRFTConfig) -> None:
+    whole = {
+        "group_size": 1,
+        "num_problems_per_iteration": 1,
+        "num_problems_per_minibatch": 1,
+        "num_epochs": 1,
+        "max_tokens_per_microbatch": 1,
+        "num_envs_per_env_runner": 1,
+        "held_out_num_samples": 1,
+        "lr_warmup_steps": 0,
+        "num_logged_groups": 0,
+    }
+    for name, least in whole.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            config._value_error(
+                f"`{name}` must be a whole number of at least {least}, got {value!r}."
+            )
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "lr": (
+            _at_least_0,
+            "a number of at least 0 (`lr_schedule`, `lr_warmup_steps` and `lr_schedule_steps` "
+            "change it over optimizer steps)",
+        ),
+        "temperature": (
+            lambda v: _at_least_0(v) and v > 0,
+            "above 0 (greedy rollouts of a group are all the same)",
+        ),
+        "top_p": (lambda v: _at_least_0(v) and 0 < v <= 1, "in (0, 1]"),
+        "clip_param": (lambda v: _at_least_0(v) and 0 < v < 1, "in (0, 1)"),
+        "clip_param_high": (
+            lambda v: v is None or (_at_least_0(v) and v > 0),
+            "above 0, or None for `clip_param`",
+        ),
+        "dual_clip": (lambda v: v is None or (_at_least_0(v) and v > 1), "above 1, or None"),
+        "entropy_coeff": (_at_least_0, "a number of at least 0"),
+        "kl_coeff": (_at_least_0, "a number of at least 0"),
+        "weight_decay": (_at_least_0, "a number of at least 0"),
+        "grad_clip": (lambda v: v is None or (_at_least_0(v) and v > 0), "above 0, or None"),
+        "adam_betas": (_are_betas, "two numbers in [0, 1)"),
+    }
+    for name, (is_allowed, allowed) in checks.items():
+        value = getattr(config, name)
+        if not is_allowed(value):
+            config._value_error(f"`{name}` must be {allowed}, got {value!r}.")
+
+
+def _check_names(config: PrefixRFTConfig) -> None:
+    for name, value, known in (
+        ("engine", config.engine, tuple(ENGINES)),
+        ("lr_schedule", config.lr_schedule, LR_SCHEDULES),
+        ("compute_dtype", config.compute_dtype, COMPUTE_DTYPES),
+    ):
+        if value not in known:
+            config._value_error(f"Unknown `{name}` {value!r}; known: {', '.join(known)}.")
+    for name in ("method_config", "engine_config"):
+        value = getattr(config, name)
+        if not isinstance(value, Mapping):
+            config._value_error(f"`{name}` must be a dict of keyword arguments, got {value!r}.")
+
+
+def _check_sources(config: PrefixRFTConfig) -> None:
+    """Check that a model and a known environment are named."""
+    if config.model_path is None:
+        config._value_error(
+            "`model_path` is not set: give the directory of a causal LM and its tokenizer, "
+            "config.training(model_path='...')."
+        )
+    if config.env is None:
+        config._value_error(
+            "No environment is set: use config.environment('PrefixRFT/Math-v0', "
+            "env_config={'data': 'problems.jsonl'})."
+        )
+    if isinstance(config.env, str) and config.env not in gym.registry:
+        known = sorted(name for name in gym.registry if name.startswith("PrefixRFT/"))
+        config._value_error(
+            f"Unknown environment {config.env!r}. Known ids: {', '.join(known)}. An environment "
+            "class (a subclass of TokenEnv) is accepted too, and found by remote env runners."
+        )
+
+
+def _check_combinations(config: PrefixRFTConfig) -> None:
+    problems, minibatch = config.num_problems_per_iteration, config.num_problems_per_minibatch
+    if problems % minibatch:
+        divisors = [n for n in range(1, problems + 1) if problems % n == 0]
+        nearest = sorted(sorted(divisors, key=lambda n: abs(n - minibatch))[:2])
+        config._value_error(
+            f"`num_problems_per_minibatch` ({minibatch}) must divide "
+            f"`num_problems_per_iteration` ({problems}): a minibatch is made of whole groups. "
+            f"Try {' or '.join(map(str, nearest))}."
+        )
+    if config.lr_schedule == "cosine" and not config.lr_schedule_steps:
+        config._value_error(
+            "`lr_schedule='cosine'` needs `lr_schedule_steps`: the number of optimizer steps "
+            f"until the rate is 0 (iterations * {config.num_minibatches * config.num_epochs} "
+            "here)."
+        )
+    if config.lr_schedule == "constant" and config.lr_schedule_steps:
+        config._value_error(
+            f"`lr_schedule_steps` ({config.lr_schedule_steps}) has no effect with "
+            "`lr_schedule='constant'`. Leave it out, or use 'cosine'."
+        )
+    method = config.build_method()
+    method.check(config.group_size)
+    if method.stages or method.after_step is not None:
+        config._value_error(
+            f"Method {method.name!r} has stages or a separate imitation step, which this "
+            "version does not run. Use a method of one stage."
+        )
+
+
+def _check_held_out(config: PrefixRFTConfig) -> None:
+    from prefix_rft_rllib.evaluation import evaluate_held_out
+
+    settings = EnvSettings.from_config(config.env_settings())
+    if config.custom_evaluation_function is not evaluate_held_out:
+        return
+    if config.evaluation_interval and not settings.held_out_data and not settings.held_out_fraction:
+        config._value_error(
+            f"`evaluation_interval` ({config.evaluation_interval}) is set, but no problem is "
+            "held out: set env_config['held_out_fraction'] or env_config['held_out_data']."
+        )
+    plain = AlgorithmConfig()
+    for name in UNUSED_BY_HELD_OUT:
+        if getattr(config, name) != getattr(plain, name):
+            config._value_error(
+                f"`{name}` ({getattr(config, name)!r}) has no effect: held-out problems are "
+                "attempted by the training env runners, each `held_out_num_samples` times. For "
+                "RLlib's own evaluation set `custom_evaluation_function=None`."
+            )

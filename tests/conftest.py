@@ -1,0 +1,65 @@
+"""Fixtures shared by all folders: a tiny random model, and a config that uses it."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from prefix_rft_rllib.envs.toy_tokenizer import build_toy_tokenizer
+from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+
+# Tiny models: threads cost more than they bring, and results do not depend on the machine.
+torch.set_num_threads(1)
+
+NUM_POSITIONS = 128
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory) -> str:
+    """A random two-layer Llama with the toy task's tokenizer, saved as a model directory."""
+    directory = str(tmp_path_factory.mktemp("tiny_model"))
+    tokenizer = build_toy_tokenizer(NUM_POSITIONS)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=NUM_POSITIONS,
+            # Large: entropies then differ from token to token.
+            initializer_range=0.5,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+    )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def tiny_config(tiny_model_dir, tmp_path) -> PrefixRFTConfig:
+    """A small run on the toy task: everything in this process, nothing shown."""
+    return (
+        PrefixRFTConfig()
+        .environment(
+            "PrefixRFT/ToyArithmetic-v0",
+            env_config={
+                "data_config": {"num_problems": 6, "min_clauses": 1, "max_clauses": 2, "seed": 0},
+                "max_prompt_tokens": 64,
+                "max_response_tokens": 40,
+            },
+        )
+        .env_runners(num_env_runners=0)
+        .training(
+            model_path=tiny_model_dir,
+            group_size=2,
+            num_problems_per_iteration=2,
+            num_problems_per_minibatch=1,
+            lr=1e-3,
+        )
+        .reporting(run_dir=str(tmp_path / "run"), preflight=False, progress=False)
+    )

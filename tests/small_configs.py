@@ -1,0 +1,63 @@
+"""Settings for algorithm tests, and verifiers that give an untrained model something to learn."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefix_rft_rllib import PrefixRFTConfig
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+
+MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS = 64, 48
+HALF_RIGHT = "tests.small_configs:half_right"
+BROKEN = "tests.small_configs:broken"
+
+
+def half_right(response: str, problem) -> Verdict:
+    """Accept every second text, so that groups of an untrained model have signal."""
+    return Verdict.CORRECT if sum(response.encode()) % 2 else Verdict.WRONG
+
+
+def broken(response: str, problem) -> Verdict:
+    raise RuntimeError("out of order")
+
+
+def toy_rows(num_problems: int, **changes: Any) -> dict[str, Any]:
+    """Generated problems whose demonstrations fit the small budget."""
+    lengths = {"num_problems": num_problems, "min_clauses": 2, "max_clauses": 2, "seed": 0}
+    return {"data": "toy_arithmetic", "data_config": {**lengths, **changes}}
+
+
+HELD_OUT = {"new": toy_rows(3, split="held_out")}
+
+
+def small_config(
+    model_path: str, env_config: Mapping[str, Any] | None = None, /, **training: Any
+) -> PrefixRFTConfig:
+    """Prefix-RFT on 12 problems, 4 per iteration, all in this process."""
+    return (
+        PrefixRFTConfig()
+        .environment(
+            "PrefixRFT/Math-v0",
+            env_config={
+                **toy_rows(12),
+                "max_prompt_tokens": MAX_PROMPT_TOKENS,
+                "max_response_tokens": MAX_RESPONSE_TOKENS,
+                "verifier": HALF_RIGHT,
+                **(env_config or {}),
+            },
+        )
+        .env_runners(num_env_runners=0)
+        .learners(num_learners=0)
+        .training(
+            **{
+                "model_path": model_path,
+                "method_config": {"num_schedule_iterations": 4},
+                "group_size": 4,
+                "num_problems_per_iteration": 4,
+                "num_problems_per_minibatch": 2,
+                "lr": 1e-2,
+                **training,
+            }
+        )
+        .reporting(progress=False, preflight=False)
+        .debugging(seed=3, log_level="ERROR")
+    )
