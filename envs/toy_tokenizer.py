@@ -61,7 +61,7 @@ def build_toy_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
     # the vocabulary one token.
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     longest_first = sorted(TASK_WORDS, key=len, reverse=True)
-    pattern = Regex("|".join([r"[0-9]", *(re.escape(word) for word in longest_first)]))
+    pattern = Regex("|".join(re.escape(word) for word in longest_first))
     tokenizer.pre_tokenizer = Sequence(
         [Split(pattern, behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
     )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -82,7 +83,7 @@ def plan_groups(
             problem_id=problem.problem_id,
             num_rollouts=method.num_rollouts(config.group_size),
             demonstration_lengths=[len(ids) for ids in problem.demonstrations],
-            answer_cut=lambda number, p=problem: answer_cut(p.problem_id, number),
+            answer_cut=partial(answer_cut, problem.problem_id),
             max_response_tokens=max_response_tokens,
             occurrence=occurrences[problem.problem_id],
         )

@@ -289,7 +289,7 @@ class PrefixRFTConfig(AlgorithmConfig):
 
         try:
             # Without this a mistyped directory is looked up in the hub, with many retries.
-            return AutoConfig.from_pretrained(self.model_path, local_files_only=True)
+            return AutoConfig.from_pretrained(str(self.model_path), local_files_only=True)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error} Give the "

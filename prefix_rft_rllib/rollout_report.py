@@ -85,7 +85,7 @@ def rollout_records(
                 iteration=iteration,
                 problem_id=rollout.problem_id,
                 group_id=rollout.group_id,
-                member=rollout.member,
+                member=rollout.member if data[row_data.IS_MEMBER] else None,
                 demonstration_index=rollout.demonstration_index,
                 prefix_fraction=rollout.prefix_fraction,
                 drawn_prefix_tokens=rollout.drawn_prefix_tokens,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -47,7 +47,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._callbacks = [cls() for cls in force_list(self.config.callbacks_class)]
-        self._envs: list[gym.Env] = []
+        self._envs: list[Any] = []
         self._engine: Engine | None = None
         self._state: dict[str, Any] | None = None
         self._weights_seq_no = -1
@@ -174,7 +174,9 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         self, env: gym.Env, rollout: Rollout, state: np.ndarray, generation: Generation
     ) -> SingleAgentEpisode:
         """Play the sampled tokens through the environment, which grades the response."""
-        reward, terminated, truncated, info = 0.0, False, False, {}
+        reward: SupportsFloat = 0.0
+        terminated, truncated = False, False
+        info: dict[str, Any] = {}
         for token in generation.token_ids:
             assert not (terminated or truncated), "the environment ended before the response"
             _, reward, terminated, truncated, info = env.step(token)
@@ -182,8 +184,8 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         num_prompt = len(state) - rollout.num_prefix_tokens
         given = [np.nan] * rollout.num_prefix_tokens
         return columns.build_episode(
-            state[:num_prompt],
-            [*state[num_prompt:], *generation.token_ids],
+            state[:num_prompt].tolist(),
+            [*state[num_prompt:].tolist(), *generation.token_ids],
             reward=float(reward),
             logps=[*given, *generation.logps],
             terminated=terminated,

@@ -37,8 +37,8 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         config = self.model_config
-        self.lm = _load_lm(config["model_path"])
-        self.reference_lm = None
+        self.lm: Any = _load_lm(config["model_path"])
+        self.reference_lm: Any = None
         if config["use_reference"]:
             self.reference_lm = _load_lm(config["model_path"]).requires_grad_(False)
         self._limits_logits = "logits_to_keep" in inspect.signature(self.lm.forward).parameters
@@ -163,9 +163,10 @@ def _load_lm(model_path: str) -> torch.nn.Module:
     from transformers import AutoModelForCausalLM
 
     # float32 master weights whatever the checkpoint's dtype: steps at lr 1e-6 vanish in bfloat16.
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         model_path, dtype=torch.float32, output_loading_info=True
     )
+    model, report = loaded
     absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if absent:
         raise ValueError(

@@ -42,8 +42,6 @@ class DistributedPool(LearnerPool):
         lengths = [torch.zeros(1, dtype=torch.int64, device=self._device) for _ in range(self.size)]
         dist.all_gather(lengths, torch.tensor([len(values)], device=self._device))
         longest = max(int(n) for n in lengths)
-        if longest == 0:
-            return values
         padded = torch.zeros(longest, dtype=values.dtype, device=self._device)
         padded[: len(values)] = values.to(self._device)
         gathered = [torch.zeros_like(padded) for _ in range(self.size)]

@@ -190,6 +190,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         if not batch["counts"]:
             return logp.sum() * 0.0
         weights = batch["weights"].weights(logp)
+        assert columns.old_logp is not None
         terms = policy_loss(
             weights,
             logp,

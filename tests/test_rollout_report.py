@@ -1,0 +1,205 @@
+"""Metrics of rollouts worked out by hand, and records of logged rows."""
+
+import pytest
+
+from prefix_rft_rllib import methods, metrics
+from prefix_rft_rllib.connectors import episodes as row_data
+from prefix_rft_rllib.connectors.episodes import build_episode
+from prefix_rft_rllib.core.prefix_sampling import Rollout
+from prefix_rft_rllib.envs.problems import Problem
+from prefix_rft_rllib.groups import Group
+from prefix_rft_rllib.rollout_report import rollout_metrics, rollout_records, window_low_of
+
+END = 9
+
+
+def problem(name: str) -> Problem:
+    return Problem(
+        problem_id=name,
+        domain="math",
+        prompt=name,
+        prompt_ids=(7, 8),
+        answer="1",
+        demonstrations=((1, 2, 3, 4, 5, END),),
+        split="train",
+        source="made:1",
+    )
+
+
+def group_of(group_id: int, members: list[dict]) -> Group:
+    """A group with finished episodes; a member says what it was given, got and cost."""
+    rollouts, episodes = [], []
+    for member, values in enumerate(members):
+        given = values.get("given", 0)
+        rollout = Rollout(
+            problem_id=f"p{group_id}",
+            group_id=group_id,
+            member=member,
+            seed=0,
+            num_prefix_tokens=given,
+            prefix_fraction=values.get("fraction", 0.0),
+            drawn_prefix_tokens=values.get("drawn", given),
+            was_cut=values.get("drawn", given) > given,
+        )
+        ended = values.get("ended", True)
+        sampled = [4] * (values["sampled"] - ended) + [END] * ended
+        episode = build_episode(
+            (7, 8),
+            [1] * given + sampled,
+            reward=values["reward"],
+            terminated=ended,
+            logps=[float("nan")] * given + [-0.5] * len(sampled),
+            custom_data={
+                row_data.ROLLOUT: rollout,
+                row_data.NUM_PREFIX_TOKENS: given,
+                row_data.IS_DEMONSTRATION: False,
+                row_data.VERDICT: values["verdict"],
+                row_data.FINISH_REASON: "stop" if ended else "length",
+                row_data.WEIGHTS_SEQ_NO: 3,
+            },
+        )
+        rollouts.append(rollout)
+        episodes.append(episode)
+    return Group(group_id, problem(f"p{group_id}"), rollouts, [], episodes)
+
+
+HYBRID = {"given": 3, "drawn": 5, "fraction": 0.9, "sampled": 2, "reward": 1.0}
+GROUPS = [
+    group_of(
+        0,
+        [
+            {**HYBRID, "verdict": "CORRECT"},
+            {"sampled": 4, "reward": 0.0, "verdict": "WRONG"},
+            {"sampled": 6, "reward": 0.0, "verdict": "UNPARSEABLE", "ended": False},
+        ],
+    ),
+    group_of(
+        1,
+        [
+            {
+                **HYBRID,
+                "given": 1,
+                "drawn": 1,
+                "fraction": 0.4,
+                "reward": 0.25,
+                "verdict": "SCORED",
+            },
+            {"sampled": 1, "reward": 0.25, "verdict": "SCORED"},
+            {"sampled": 3, "reward": 0.25, "verdict": "SCORED"},
+        ],
+    ),
+]
+
+
+def test_metrics_by_hand():
+    values = rollout_metrics(GROUPS, window_low=0.3)
+    # Response lengths: 3 + 2, 4, 6 and 1 + 2, 1, 3: 22 tokens, of which 3 + 1 were given.
+    expected = {
+        metrics.NUM_GROUPS: 2,
+        metrics.NUM_GROUPS_WITH_SIGNAL: 1,  # the second group's rewards are all 0.25
+        metrics.NUM_ROLLOUTS: 6,
+        metrics.NUM_PREFIX_ROLLOUTS: 2,
+        metrics.NUM_PREFIXES_CUT: 1,  # 5 drawn, 3 given
+        metrics.NUM_SAMPLED_TOKENS: 18,
+        metrics.REWARD_MEAN: (1 + 0 + 0 + 3 * 0.25) / 6,
+        metrics.REWARD_PREFIX_MEAN: (1 + 0.25) / 2,
+        metrics.REWARD_PLAIN_MEAN: (0 + 0 + 0.25 + 0.25) / 4,
+        metrics.PREFIX_FRACTION_MEAN: (0.9 + 0.4) / 2,
+        metrics.PREFIX_TOKENS_DRAWN_MEAN: (5 + 1) / 2,
+        metrics.PREFIX_TOKENS_MEAN: (3 + 1) / 2,
+        metrics.RESPONSE_LENGTH_MEAN: 22 / 6,
+        metrics.TRUNCATED_FRACTION: 1 / 6,
+        metrics.PREFIX_TOKEN_FRACTION: 4 / 22,
+        metrics.PREFIX_WINDOW_LOW: 0.3,
+        "verdicts/CORRECT": 1,
+        "verdicts/WRONG": 1,
+        "verdicts/UNPARSEABLE": 1,
+        "verdicts/TIMEOUT": 0,
+        "verdicts/ERROR": 0,
+        "verdicts/SCORED": 3,
+    }
+    assert values == pytest.approx(expected, rel=1e-12)
+
+
+def test_means_over_nothing_are_left_out():
+    plain = group_of(0, [{"sampled": 2, "reward": 0.0, "verdict": "WRONG"}] * 2)
+    values = rollout_metrics([plain], window_low=None)
+    for name in (metrics.REWARD_PREFIX_MEAN, metrics.PREFIX_TOKENS_MEAN, metrics.PREFIX_WINDOW_LOW):
+        assert name not in values
+    assert values[metrics.REWARD_PLAIN_MEAN] == 0.0
+    assert values[metrics.PREFIX_TOKEN_FRACTION] == 0.0
+
+
+def test_a_method_without_rollouts_reports_counts_only():
+    values = rollout_metrics([Group(0, problem("p"), [], [0])], window_low=None)
+    assert values[metrics.NUM_GROUPS] == 1
+    assert values[metrics.NUM_ROLLOUTS] == values[metrics.NUM_GROUPS_WITH_SIGNAL] == 0
+    assert metrics.REWARD_MEAN not in values
+
+
+def test_a_hybrid_rollout_whose_prefix_was_cut_to_nothing_counts_as_plain():
+    cut = {**HYBRID, "given": 0, "drawn": 5, "verdict": "CORRECT"}
+    values = rollout_metrics([group_of(0, [cut])], window_low=0.3)
+    assert values[metrics.NUM_PREFIX_ROLLOUTS] == 0
+    assert values[metrics.REWARD_PLAIN_MEAN] == 1.0
+
+
+def rows_of(group: Group, logged: set[int]) -> list:
+    rows = list(group.episodes)
+    rows.append(
+        build_episode(
+            group.problem.prompt_ids,
+            group.problem.demonstrations[0],
+            custom_data={
+                row_data.ROLLOUT: Rollout(problem_id="p0", group_id=0, member=3, seed=0),
+                row_data.NUM_PREFIX_TOKENS: 0,
+                row_data.IS_DEMONSTRATION: True,
+            },
+        )
+    )
+    for index, row in enumerate(rows):
+        row.custom_data.update(
+            {
+                row_data.ADVANTAGE: 0.5 * index,
+                row_data.IS_MEMBER: not row.custom_data[row_data.IS_DEMONSTRATION],
+                row_data.ROW_INDEX: index,
+                row_data.MINIBATCH: 1,
+                row_data.IS_LOGGED: index in logged,
+            }
+        )
+    return rows
+
+
+def token_values(row) -> dict:
+    numbers = [0.25] * len(row)
+    return {"entropy": numbers, "old_logp": numbers, "weight": numbers, "kept": [True] * len(row)}
+
+
+def test_records_hold_the_logged_rows_in_order():
+    rows = rows_of(GROUPS[0], logged={0, 2, 3})
+    values = {index: token_values(rows[index]) for index in (0, 2, 3)}
+    hybrid, truncated, demonstration = rollout_records(rows, values, iteration=4, window_low=0.3)
+    assert (hybrid.iteration, hybrid.window_low, hybrid.minibatch) == (4, 0.3, 1)
+    assert (hybrid.drawn_prefix_tokens, hybrid.num_prefix_tokens, hybrid.was_cut) == (5, 3, True)
+    assert hybrid.prefix_fraction == 0.9
+    assert hybrid.region == ["prefix"] * 3 + ["response"] * 2
+    assert hybrid.prompt_ids == [7, 8]
+    assert hybrid.response_ids == [1, 1, 1, 4, END]
+    assert (hybrid.reward, hybrid.verdict, hybrid.finish_reason) == (1.0, "CORRECT", "stop")
+    assert hybrid.weights_seq_no == 3
+    assert [value != value for value in hybrid.engine_logp] == [True] * 3 + [False] * 2
+    assert hybrid.entropy == [0.25] * 5
+    assert (truncated.member, truncated.advantage) == (2, 1.0)
+    assert truncated.finish_reason == "length"
+    assert demonstration.region == ["demonstration"] * 6
+    assert demonstration.response_ids == [1, 2, 3, 4, 5, END]
+    assert demonstration.member is None
+    assert demonstration.verdict is demonstration.finish_reason is None
+
+
+def test_the_low_end_of_the_window_is_the_schedules():
+    method = methods.prefix_rft(num_schedule_iterations=4)
+    # 0.05 + 0.9 * (1 + cos(pi t / 4)) / 2: 0.95, 0.5 at half way, 0.05 at the end.
+    lows = [window_low_of(method, iteration) for iteration in (0, 2, 4, 9)]
+    assert lows == pytest.approx([0.95, 0.5, 0.05, 0.05], abs=1e-12)
+    assert window_low_of(methods.rft(), 3) is None
