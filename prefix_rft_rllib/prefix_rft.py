@@ -41,6 +41,8 @@ from prefix_rft_rllib.user_view import UserView
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 NUM_SAMPLING_ROUNDS = 3
 """How often rollouts lost with a failed env runner are sampled again."""
+RESTART_TIMEOUT_S = 180.0
+"""How long to wait for a restarted env runner when none is left, seconds."""
 
 
 class PrefixRFT(Algorithm):
@@ -61,7 +63,7 @@ class PrefixRFT(Algorithm):
         self.method = self.config.build_method()
         self.problem_set = load_problem_set(self.config.token_env_config())
         self._problems = check_setup(self.config, self.method, self.problem_set)
-        is_trial = self._trial_info is not None
+        is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
         self._view = UserView(
             self.config, self._run_path(is_trial), self.problem_set, is_trial=is_trial
         )
@@ -167,8 +169,8 @@ class PrefixRFT(Algorithm):
         if group.num_remote_env_runners() == 0:
             runner = group.local_env_runner
             return [runner.sample_and_get_metrics(rollouts=rollouts, temperature=temperature)]
-        if not group.healthy_worker_ids() and self.restore_env_runners(group):
-            self._sync_weights()
+        if not group.healthy_worker_ids():
+            self._wait_for_env_runners()
         runner_ids = group.healthy_worker_ids()
         shares = _deal(rollouts, len(runner_ids))
         busy = [(i, share) for i, share in zip(runner_ids, shares, strict=True) if share]
@@ -180,6 +182,22 @@ class PrefixRFT(Algorithm):
             remote_worker_ids=[runner_id for runner_id, _ in busy],
             local_env_runner=False,
         )
+
+    def _wait_for_env_runners(self) -> None:
+        """All env runners have failed: wait until Ray has restarted one, and give it the weights.
+
+        Raises:
+            RuntimeError: If none comes back in time.
+        """
+        deadline = time.monotonic() + RESTART_TIMEOUT_S
+        while not self.restore_env_runners(self.env_runner_group):
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"All env runners have failed and none came back within {RESTART_TIMEOUT_S} s. "
+                    "Their logs have the reason; with `num_env_runners=0` the error is raised here."
+                )
+            time.sleep(1.0)
+        self._sync_weights()
 
     def _update_learners(self, groups: list[Group]) -> None:
         """Credit the groups and take the optimizer steps of all epochs."""
