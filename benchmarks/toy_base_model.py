@@ -116,6 +116,8 @@ class Measurer:
         wrong = {key: [0, 0] for key in ("choice", "calculation", "copy")}
         for index in range(8 * NUM_PROBLEMS):
             problem = draw_problem(rng, 1 + index % MAX_CLAUSES)
+            while problem.split != "held_out":
+                problem = draw_problem(rng, 1 + index % MAX_CLAUSES)
             text = (
                 write_demonstration(problem, rng)
                 if right_fraction

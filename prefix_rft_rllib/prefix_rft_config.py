@@ -12,7 +12,6 @@ from ray.rllib.utils.annotations import override
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.config_checks import check_config
 from prefix_rft_rllib.envs.settings import EnvSettings
-from prefix_rft_rllib.envs.token_env import TokenEnv
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
 
 if TYPE_CHECKING:
@@ -254,30 +253,6 @@ class PrefixRFTConfig(AlgorithmConfig):
         """
         vocab_size = self.load_model_config().get_text_config(decoder=True).vocab_size
         return {"vocab_size": vocab_size} | self.env_settings()
-
-    def make_env(self, env_config: Mapping[str, Any]) -> gym.Env:
-        """One environment, as every env runner makes them.
-
-        Args:
-            env_config: What `token_env_config` returned; read once for all environments.
-
-        Raises:
-            ValueError: If it is no `TokenEnv`, or its settings or data are wrong.
-        """
-        try:
-            if isinstance(self.env, str):
-                env = gym.make(self.env, **env_config)
-            else:
-                env = self.env(**env_config)
-            is_token_env = isinstance(env.unwrapped, TokenEnv)
-        except TypeError:  # its constructor does not know these settings
-            is_token_env = False
-        if not is_token_env:
-            raise ValueError(
-                f"The environment {self.env!r} is no `TokenEnv`: its steps are not tokens. Use "
-                "'PrefixRFT/Math-v0' or a subclass of `prefix_rft_rllib.envs.TokenEnv`."
-            )
-        return env
 
     def load_model_config(self) -> "PretrainedConfig":
         """The configuration of the model at `model_path`.

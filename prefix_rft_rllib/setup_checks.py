@@ -7,6 +7,7 @@ from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.token_env_runner import make_token_env
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -28,7 +29,7 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
     """
     _check_model(config, problem_set)
     check_engine_config(config.engine, config.engine_config)
-    config.make_env(config.token_env_config()).close()
+    make_token_env(config.env, config.token_env_config()).close()
     assert problem_set.grader is not None  # made here, so that a wrong verifier is found here
     problems = _trainable(method, problem_set)
     _check_demonstrations(config, method, problems)

@@ -1,7 +1,7 @@
 """The env runner: plans in, finished episodes out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsFloat
 
@@ -31,6 +31,7 @@ from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.engines import build_engine
 from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
+from prefix_rft_rllib.envs.token_env import TokenEnv
 from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
 
 
@@ -264,7 +265,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             self._engine.close()
 
     def _add_env(self) -> None:
-        self._envs.append(self.config.make_env(self._env_config))
+        self._envs.append(make_token_env(self.config.env, self._env_config))
 
     def _make_callback(self, which: str, **kwargs: Any) -> None:
         make_callback(
@@ -287,3 +288,29 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             # Of training rollouts the driver logs exact means over all runners.
             log(EPISODE_RETURN_MEAN, np.mean([e.get_return() for e in sampled]), reduce="mean")
             log(EPISODE_LEN_MEAN, np.mean([len(e) for e in sampled]), reduce="mean")
+
+
+def make_token_env(env: str | type, env_config: Mapping[str, Any]) -> gym.Env:
+    """Make one environment of a config.
+
+    Args:
+        env: A registered id, or a class.
+        env_config: What `PrefixRFTConfig.token_env_config` returned.
+
+    Returns:
+        The environment; wrapped by Gymnasium if it was made by id.
+
+    Raises:
+        ValueError: If it is no `TokenEnv`, or its settings or data are wrong.
+    """
+    message = (
+        f"The environment {env!r} is no `TokenEnv`: its steps are not tokens. Use "
+        "'PrefixRFT/Math-v0' or a subclass of `prefix_rft_rllib.envs.TokenEnv`."
+    )
+    try:
+        made = gym.make(env, **env_config) if isinstance(env, str) else env(**env_config)
+    except TypeError as error:  # a constructor that does not know these settings
+        raise ValueError(f"{message} ({error})") from error
+    if not isinstance(made.unwrapped, TokenEnv):
+        raise ValueError(message)
+    return made

@@ -6,8 +6,21 @@ from collections.abc import Callable, Iterator
 import pytest
 import ray
 
-from prefix_rft_rllib import PrefixRFTConfig
+from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
+from tests.algorithm_runs import Run, train_undisturbed
 from tests.small_configs import small_config
+
+
+def start_cluster() -> None:
+    """Start Ray, unless an earlier module has left it running."""
+    if not ray.is_initialized():
+        ray.init(
+            num_cpus=4,
+            log_to_driver=False,
+            include_dashboard=False,
+            logging_level="ERROR",
+            object_store_memory=200 * 2**20,
+        )
 
 
 @pytest.fixture(scope="session")
@@ -17,14 +30,22 @@ def make_config(tiny_model_dir) -> Callable[..., PrefixRFTConfig]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A Ray cluster for the tests of one module."""
-    ray.init(
-        num_cpus=4,
-        log_to_driver=False,
-        include_dashboard=False,
-        logging_level="ERROR",
-        object_store_memory=200 * 2**20,
-    )
-    yield
-    ray.shutdown()
+def cluster() -> None:
+    """A running Ray cluster, the same for all modules."""
+    start_cluster()
+
+
+@pytest.fixture(scope="session")
+def run(make_config, tmp_path_factory) -> Run:
+    """Three iterations in the driver, nothing disturbed."""
+    start_cluster()
+    return train_undisturbed(make_config(), tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="module")
+def local_algo(cluster, make_config, tmp_path_factory) -> Iterator[PrefixRFT]:
+    """An algorithm in the driver that tests restore to the state they need."""
+    run_dir = tmp_path_factory.mktemp("local")
+    algo = make_config().reporting(run_dir=str(run_dir), num_logged_groups=4).build_algo()
+    yield algo
+    algo.stop()
