@@ -108,7 +108,7 @@ class PrefixRFT(Algorithm):
             in_groups(groups, self.sample_rollouts(rollouts, key=ENV_RUNNER_RESULTS))
         window_low = window_low_of(self.method, self.iteration)
         for name, value in rollout_metrics(groups, window_low).items():
-            self.metrics.log_value((metrics.ROLLOUTS, name), value, reduce="mean")
+            self.metrics.log_value((metrics.ROLLOUTS, *name.split("/")), value, reduce="mean")
         if rollouts:
             episodes = [episode for group in groups for episode in group.episodes]
             for name, values in (

@@ -40,11 +40,7 @@ def test_target_use_of_the_documentation_is_valid_with_the_papers_defaults():
         PrefixRFTConfig()
         .environment(
             "PrefixRFT/Math-v0",
-            env_config={
-                "data": "train.jsonl",
-                "max_prompt_tokens": 1024,
-                "max_response_tokens": 8192,
-            },
+            env_config={"data": "a", "max_prompt_tokens": 1024, "max_response_tokens": 8192},
         )
         .env_runners(num_env_runners=2, engine="transformers", engine_config={}, temperature=1.0)
         .learners(num_learners=1)
@@ -344,8 +340,7 @@ def test_evaluation_needs_held_out_problems():
 
 def test_rllibs_default_evaluation_needs_no_held_out_problems():
     settings = config().evaluation(evaluation_interval=5, custom_evaluation_function=None)
-    settings.evaluation(evaluation_duration=3)
-    settings.validate()
+    settings.evaluation(evaluation_duration=3).validate()
 
 
 @pytest.mark.parametrize("setting", [{"evaluation_num_env_runners": 1}, {"evaluation_duration": 3}])
