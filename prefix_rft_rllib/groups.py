@@ -130,7 +130,7 @@ def learner_rows(
                         "row", config.seed, iteration, group.group_id, rollout.member
                     ),
                     row_data.MINIBATCH: minibatch_of[number],
-                    row_data.IS_LOGGED: rollout.has_prefix or group.group_id in logged,
+                    row_data.IS_LOGGED: rollout.prefix_fraction > 0 or group.group_id in logged,
                 }
             )
             rows.append(episode)

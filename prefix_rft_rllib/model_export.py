@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from prefix_rft_rllib.core.state_arrays import state_to_tensors
+
 
 def save_pretrained(
     model_path: str, weights: dict[str, np.ndarray], tokenizer: Any, path: str | Path
@@ -22,8 +24,6 @@ def save_pretrained(
         The directory.
     """
     from transformers import AutoModelForCausalLM
-
-    from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import state_to_tensors
 
     # float32 like the trained weights: rounded to the original's type, small steps would be lost.
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)

@@ -8,6 +8,7 @@ import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
+from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.config_checks import check_config
@@ -289,6 +290,8 @@ class PrefixRFTConfig(AlgorithmConfig):
             ValueError: Naming the setting, its value, what is allowed and what to try.
         """
         self.create_local_env_runner = self.num_env_runners == 0
+        # RLlib advises every user once to switch its new API stack off, which is not possible here.
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         super().validate()
         check_config(self)
 

@@ -27,6 +27,8 @@ def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[s
     pairs = [pair for g in groups for pair in zip(g.rollouts, g.episodes, strict=True)]
     hybrids = [(rollout, episode) for rollout, episode in pairs if rollout.has_prefix]
     plain = [episode for rollout, episode in pairs if not rollout.has_prefix]
+    # A prefix may be cut to nothing: drawn, but the rollout starts from the prompt.
+    drawn = [rollout for rollout, _ in pairs if rollout.prefix_fraction > 0]
     num_given = sum(rollout.num_prefix_tokens for rollout, _ in pairs)
     num_tokens = sum(len(episode) for _, episode in pairs)
     verdicts = Counter(episode.custom_data[row_data.VERDICT] for _, episode in pairs)
@@ -34,9 +36,9 @@ def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[s
         metrics.REWARD_MEAN: [float(e.get_return()) for _, e in pairs],
         metrics.REWARD_PREFIX_MEAN: [float(e.get_return()) for _, e in hybrids],
         metrics.REWARD_PLAIN_MEAN: [float(e.get_return()) for e in plain],
-        metrics.PREFIX_FRACTION_MEAN: [r.prefix_fraction for r, _ in hybrids],
-        metrics.PREFIX_TOKENS_DRAWN_MEAN: [r.drawn_prefix_tokens for r, _ in hybrids],
-        metrics.PREFIX_TOKENS_MEAN: [r.num_prefix_tokens for r, _ in hybrids],
+        metrics.PREFIX_FRACTION_MEAN: [r.prefix_fraction for r in drawn],
+        metrics.PREFIX_TOKENS_DRAWN_MEAN: [r.drawn_prefix_tokens for r in drawn],
+        metrics.PREFIX_TOKENS_MEAN: [r.num_prefix_tokens for r in drawn],
         metrics.RESPONSE_LENGTH_MEAN: [len(e) for _, e in pairs],
         metrics.TRUNCATED_FRACTION: [float(e.is_truncated) for _, e in pairs],
         metrics.PREFIX_TOKEN_FRACTION: [num_given / num_tokens] if num_tokens else [],
@@ -47,7 +49,7 @@ def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[s
         metrics.NUM_GROUPS_WITH_SIGNAL: sum(group.has_signal for group in groups),
         metrics.NUM_ROLLOUTS: len(pairs),
         metrics.NUM_PREFIX_ROLLOUTS: len(hybrids),
-        metrics.NUM_PREFIXES_CUT: sum(rollout.was_cut for rollout, _ in hybrids),
+        metrics.NUM_PREFIXES_CUT: sum(rollout.was_cut for rollout in drawn),
         metrics.NUM_SAMPLED_TOKENS: num_tokens - num_given,
     }
     for name in [*(verdict.name for verdict in Verdict), "SCORED"]:

@@ -29,7 +29,7 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
     """
     _check_model(config, problem_set)
     check_engine_config(config.engine, config.engine_config)
-    make_token_env(config.env, config.token_env_config()).close()
+    _check_env(config, problem_set)
     assert problem_set.grader is not None  # made here, so that a wrong verifier is found here
     problems = _trainable(method, problem_set)
     _check_demonstrations(config, method, problems)
@@ -40,6 +40,21 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
             "one. Raise `num_problems_per_minibatch` or lower `num_learners`."
         )
     return problems
+
+
+def _check_env(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
+    """Make one environment, and see that it reads the settings that the planner reads."""
+    env = make_token_env(config.env, config.token_env_config())
+    settings = env.unwrapped.problem_set.settings
+    env.close()
+    for name, value in vars(settings).items():
+        planned = getattr(problem_set.settings, name)
+        if value != planned:
+            raise ValueError(
+                f"The environment {config.env!r} sets {name!r} to {value!r} by itself, but "
+                f"prefixes and the loss are planned with {planned!r}. Set it in env_config, or "
+                "register the environment with it (gym.register(..., kwargs=...))."
+            )
 
 
 def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:

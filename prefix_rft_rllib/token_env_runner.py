@@ -29,6 +29,7 @@ from ray.rllib.utils.metrics import (
 from prefix_rft_rllib.connectors import episodes as columns
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
+from prefix_rft_rllib.core.state_arrays import state_to_tensors
 from prefix_rft_rllib.engines import build_engine
 from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
 from prefix_rft_rllib.envs.token_env import TokenEnv
@@ -216,8 +217,6 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         return self._engine
 
     def _load_weights(self) -> None:
-        from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import state_to_tensors
-
         assert self._engine is not None and self._state is not None
         self._engine.load_weights(state_to_tensors(self._state), self._weights_seq_no)
         self._state = None

@@ -11,6 +11,18 @@ from tests.algorithm_runs import Run, train_undisturbed
 from tests.small_configs import small_config
 
 
+def start_cluster() -> None:
+    """Start Ray, unless another fixture has."""
+    if not ray.is_initialized():
+        ray.init(
+            num_cpus=4,
+            log_to_driver=False,
+            include_dashboard=False,
+            logging_level="ERROR",
+            object_store_memory=200 * 2**20,
+        )
+
+
 @pytest.fixture(scope="session")
 def make_config(tiny_model_dir) -> Callable[..., PrefixRFTConfig]:
     """`small_config` of the tiny random model."""
@@ -20,21 +32,15 @@ def make_config(tiny_model_dir) -> Callable[..., PrefixRFTConfig]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A Ray cluster for the tests of one module."""
-    ray.init(
-        num_cpus=4,
-        log_to_driver=False,
-        include_dashboard=False,
-        logging_level="ERROR",
-        object_store_memory=200 * 2**20,
-    )
+    start_cluster()
     yield
     ray.shutdown()
 
 
 @pytest.fixture(scope="session")
 def run(make_config, tmp_path_factory) -> Run:
-    """Three iterations in the driver, nothing disturbed; made once, while a cluster is up."""
-    assert ray.is_initialized(), "a module that uses `run` uses `cluster` first"
+    """Three iterations in the driver, nothing disturbed."""
+    start_cluster()
     return train_undisturbed(make_config(), tmp_path_factory.mktemp("reference"))
 
 

@@ -14,7 +14,8 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib.core.logprobs import logp_and_entropy
-from prefix_rft_rllib.core.tokens import Region
+from prefix_rft_rllib.core.state_arrays import state_to_arrays, state_to_tensors
+from prefix_rft_rllib.core.tokens import Region, next_token_targets, shift_to_targets
 
 HF_MODEL_DIRECTORY = "hf"
 """Where a module checkpoint keeps the model in `save_pretrained` form."""
@@ -82,19 +83,20 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         input_ids, region = batch["input_ids"], batch["region"]
         is_padding = region == Region.PADDING
         is_target = ~is_padding & (region != Region.PROMPT)
-        # The logits at t - 1 predict token t; nothing before the first target is needed.
-        first = max(1, int(is_target.any(0).int().argmax()))
-        logits = self._logits(input_ids, ~is_padding, start=first - 1, reference=reference)
-        logp, entropy = logp_and_entropy(
+        # Logits before the one that predicts the first target are not needed.
+        start = max(0, int(is_target.any(0).int().argmax()) - 1)
+        logits = self._logits(input_ids, ~is_padding, start=start, reference=reference)
+        predictions = logp_and_entropy(
             logits[:, :-1],
-            input_ids[:, first:],
+            next_token_targets(input_ids[:, start:]),
             temperature=self.model_config["temperature"],
             entropy_grad=entropy_gradient and self.model_config["entropy_gradient"],
         )
-        mask = is_target[:, first:]
-        pad = (first, 0)
-        logp = torch.nn.functional.pad(logp.masked_fill(~mask, 0.0), pad)
-        return logp, torch.nn.functional.pad(entropy.masked_fill(~mask, 0.0), pad)
+        logp, entropy = (
+            torch.nn.functional.pad(shift_to_targets(values), (start, 0)).masked_fill(~is_target, 0)
+            for values in predictions
+        )
+        return logp, entropy
 
     def _logits(
         self, input_ids: torch.Tensor, attends: torch.Tensor, *, start: int, reference: bool
@@ -128,7 +130,7 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         `state_to_tensors` turn it back, bit for bit. The reference model is not part of the
         state: it is always the model at `model_path`.
         """
-        return {name: _to_numpy(value) for name, value in self.lm.state_dict().items()}
+        return state_to_arrays(self.lm.state_dict())
 
     @override(RLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
@@ -175,31 +177,3 @@ def _load_lm(model_path: str) -> torch.nn.Module:
             "directory."
         )
     return model
-
-
-def _to_numpy(value: torch.Tensor) -> np.ndarray:
-    # A copy also on the CPU: a state must not change with the next optimizer step.
-    value = value.detach().to("cpu", copy=True)
-    if value.dtype == torch.bfloat16:
-        return value.view(torch.uint16).numpy()
-    return value.numpy()
-
-
-def state_to_tensors(
-    state: dict[str, np.ndarray], dtypes: dict[str, torch.dtype] | None = None
-) -> dict[str, torch.Tensor]:
-    """Undo `get_state`: arrays to tensors, uint16 views back to bfloat16.
-
-    Args:
-        state: What `get_state` returned.
-        dtypes: Expected dtype by name; without it every uint16 array is bfloat16.
-    """
-    tensors = {}
-    for name, value in state.items():
-        # The object store hands out read-only views; torch wants writable memory.
-        tensor = torch.from_numpy(np.array(value, copy=True))
-        wanted = dtypes.get(name) if dtypes else None
-        if tensor.dtype == torch.uint16 and wanted in (None, torch.bfloat16, torch.float32):
-            tensor = tensor.view(torch.bfloat16)
-        tensors[name] = tensor
-    return tensors

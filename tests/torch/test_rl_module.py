@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
 
 from prefix_rft_rllib.connectors.add_tokens_from_episodes_to_batch import token_columns_of
+from prefix_rft_rllib.core.state_arrays import state_to_tensors
 from prefix_rft_rllib.core.tokens import Region
 from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import (
     HF_MODEL_DIRECTORY,
     DefaultPrefixRFTTorchRLModule,
-    state_to_tensors,
 )
 from tests.torch.learners import NUM_IDS, make_rows
 
