@@ -1,11 +1,13 @@
 r"""Speed and robustness of the math verifier.
 
-How to run (answers from a problem file; any JSONL with an `answer` field will do):
+How to run:
 
-    python benchmarks/math_verifier.py speed --data ../shared/data/eval_math500.jsonl
+    python benchmarks/math_verifier.py speed --out speed.csv
+    python benchmarks/math_verifier.py speed --data FILE.jsonl --out speed.csv
     python benchmarks/math_verifier.py fuzz --num-strings 10000 --timeout 0.5
 
-`speed` grades each answer twice: in other parentheses, which a worker must parse, and
+`speed` takes the answers of a JSONL file of problems (field `answer`), or without `--data` those of
+generated word problems (whole numbers). It grades each answer twice: in other parentheses, which a worker must parse, and
 against the next problem's answer (two plain integers need no worker). It prints and
 writes one CSV row for single calls and one for a batch: verifications per second, p50 and
 p99 of the time of one call in milliseconds.
@@ -31,8 +33,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from prefix_rft_rllib.envs.toy_arithmetic import generate_rows
 from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict
 
+GENERATED = "toy_arithmetic"
+"""Name of the generated problems in the table."""
 ATOMS = (
     *"0123456789xyabnkeiπ∞√½²\u2212\u00d7÷·≤∅°\u2032",
     *("10", "24", "3.14", "0.001", "1,000", "99999999999999999999", "-7", "1e5", "50\\%"),
@@ -128,10 +133,8 @@ def run_fuzz(options: argparse.Namespace) -> int:
 
 def run_speed(options: argparse.Namespace) -> int:
     """Measure single calls and batches; write a CSV row for each."""
-    opener = gzip.open if options.data.suffix == ".gz" else open
-    with opener(options.data, "rt", encoding="utf-8", newline="\n") as file:
-        answers = [json.loads(line)["answer"] for line in file if line.strip()]
-    answers = answers[: options.num_answers]
+    answers = read_answers(options.data, options.num_answers)
+    name = GENERATED if options.data is None else options.data.name
     pairs = [(rf"So it is $\boxed{{\left({answer}\right)}}$.", answer) for answer in answers]
     pairs += [
         (rf"So it is $\boxed{{{wrong}}}$.", answer)
@@ -144,23 +147,32 @@ def run_speed(options: argparse.Namespace) -> int:
             begin = time.perf_counter()
             verifier.verify(response, answer)
             seconds.append(time.perf_counter() - begin)
-        rows.append(csv_row(options.data.name, "single", seconds, sum(seconds), len(pairs)))
+        rows.append(csv_row(name, "single", seconds, sum(seconds), len(pairs)))
         begin = time.perf_counter()
         verdicts = verifier.verify_batch(*zip(*pairs, strict=True))
         total = time.perf_counter() - begin
         mode = f"batch, {options.workers} workers"
-        rows.append(csv_row(options.data.name, mode, [], total, len(pairs)))
+        rows.append(csv_row(name, mode, [], total, len(pairs)))
     print(f"{len(pairs)} verifications: {dict(collections.Counter(map(str, verdicts)))}")
     for row in rows:
         print("  " + ", ".join(f"{name}={value}" for name, value in row.items()))
     if options.out is not None:
-        is_new = not options.out.exists()
-        with open(options.out, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            if is_new:
-                writer.writeheader()
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        with open(options.out, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
             writer.writerows(rows)
     return 0
+
+
+def read_answers(path: Path | None, number: int) -> list[str]:
+    """Return the first answers of a JSONL file (also .gz), or of generated word problems."""
+    if path is None:
+        rows = generate_rows(num_problems=number, min_clauses=2, max_clauses=6, seed=0)
+        return [row["answer"] for row in rows]
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8", newline="\n") as file:
+        return [json.loads(line)["answer"] for line in file if line.strip()][:number]
 
 
 def csv_row(
@@ -191,9 +203,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     commands = parser.add_subparsers(dest="command", required=True)
     speed = commands.add_parser("speed")
-    speed.add_argument("--data", type=Path, required=True, help="JSONL with a field `answer`")
+    speed.add_argument("--data", type=Path, help="JSONL with a field `answer`; default generated")
     speed.add_argument("--num-answers", type=int, default=500)
-    speed.add_argument("--out", type=Path, help="CSV file to append to")
+    speed.add_argument("--out", type=Path, help="CSV file to write")
     fuzz = commands.add_parser("fuzz")
     fuzz.add_argument("--num-strings", type=int, default=10_000)
     fuzz.add_argument("--seed", type=int, default=0)

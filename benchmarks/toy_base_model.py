@@ -1,13 +1,14 @@
 """Measure what a model can do on the toy arithmetic task, skill by skill.
 
-    python benchmarks/toy_base_model.py [--model DIR] [--out FILE.json] [--threads 1]
+    python benchmarks/toy_base_model.py [--model DIR] [--out FILE.json|FILE.csv] [--threads 1]
 
-Prints and stores, all on held-out problems: success by number of clauses (sampled at
+Prints and stores, all on generated held-out problems (`--num-problems` of each length): success by number of clauses (sampled at
 temperature 1, and greedy), success from a right beginning, entropy at the choices of an operation
 and elsewhere, and the share of wrong calculations, copies and choices given a right beginning.
 """
 
 import argparse
+import csv
 import json
 import logging
 import random
@@ -40,9 +41,16 @@ class Measurer:
     Args:
         model: Causal LM.
         tokenizer: Its tokenizer, with a chat template.
+        num_problems: Problems of each length.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        num_problems: int = NUM_PROBLEMS,
+    ) -> None:
+        self.num_problems = num_problems
         self.model = model.eval()
         self.tokenizer = tokenizer
 
@@ -67,7 +75,7 @@ class Measurer:
                 the boxed answer.
         """
         rows = generate_rows(
-            num_problems=NUM_PROBLEMS,
+            num_problems=self.num_problems,
             min_clauses=num_clauses[0],
             max_clauses=num_clauses[1],
             seed=0,
@@ -114,7 +122,7 @@ class Measurer:
         equals = self.tokenizer.convert_tokens_to_ids("Ġ=Ġ")
         sums = {key: [0.0, 0] for key in ("choice_entropy", "other_entropy")}
         wrong = {key: [0, 0] for key in ("choice", "calculation", "copy")}
-        for index in range(8 * NUM_PROBLEMS):
+        for index in range(8 * self.num_problems):
             problem = draw_problem(rng, 1 + index % MAX_CLAUSES)
             while problem.split != "held_out":
                 problem = draw_problem(rng, 1 + index % MAX_CLAUSES)
@@ -143,9 +151,8 @@ class Measurer:
         return figures
 
 
-def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+def measure(measurer: Measurer) -> dict[str, dict[str, float]]:
     """Measure all figures of a model; see the module's docstring."""
-    measurer = Measurer(model, tokenizer)
     torch.manual_seed(0)
     spans = {str(count): (count, count) for count in range(1, MAX_CLAUSES + 1)}
     spans |= {"2-6": (2, 6), "7-8": (7, 8)}
@@ -164,21 +171,35 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[
     }
 
 
+def write(figures: dict[str, dict[str, float]], path: Path) -> None:
+    """Write the figures as JSON, or to a name that ends in .csv as one row per figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if path.suffix != ".csv":
+            file.write(json.dumps(figures, indent=2) + "\n")
+            return
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["figure", "of", "value"])
+        for figure, values in figures.items():
+            writer.writerows([figure, name, value] for name, value in values.items())
+
+
 def main() -> None:
     """Measure a model directory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=BASE_MODEL, help="model directory")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON or CSV file for the figures")
+    parser.add_argument("--num-problems", type=int, default=NUM_PROBLEMS, help="of each length")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
-    text = json.dumps(measure(model, tokenizer), indent=2)
-    logger.info("%s", text)
+    figures = measure(Measurer(model, tokenizer, arguments.num_problems))
+    logger.info("%s", json.dumps(figures, indent=2))
     if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+        write(figures, arguments.out)
 
 
 if __name__ == "__main__":

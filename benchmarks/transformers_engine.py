@@ -1,12 +1,12 @@
 """Tokens per second of the transformers engine against `generate()` and a bare cache loop.
 
-All three sample with the same weights, threads and prompts and return log-probabilities; their
+All three sample with the same random weights, threads and random prompts and return log-probabilities; their
 repetitions take turns within one run, and ratios are of medians of that run. Two cases: every
 sequence runs to the length limit, and sequences end at random (mean length half the limit).
 Needs as many idle cores as threads: OpenMP threads that share a core with other work wait for each
 other, and rates fall up to a hundredfold.
 
-    python benchmarks/transformers_engine.py --threads 2 --out benchmarks/results/engine.csv
+    python benchmarks/transformers_engine.py --threads 2 --out engine.csv
 """
 
 import argparse

@@ -7,14 +7,17 @@ closing brace makes the verifier accept the text.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from prefix_rft_rllib.envs.grading import is_accepted
+from prefix_rft_rllib.envs.grading import is_accepted, is_undecided, outcome_name
 from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.envs.prompting import decode_response
 from prefix_rft_rllib.envs.verifiers.math_answers import closing_brace
+
+logger = logging.getLogger(__name__)
 
 _BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])\s*(?:(?P<brace>\{)|[^\s{}$\\]+)")
 _UNFINISHED_CHARACTER = "\ufffd"
@@ -23,8 +26,10 @@ _UNFINISHED_CHARACTER = "\ufffd"
 def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: int) -> int | None:
     """Return how many tokens of a demonstration end before its accepted box begins.
 
-    Only the closings of boxes are graded, in their order in the text. The result is kept in the
-    problem set: one demonstration is graded once.
+    Only the closings of boxes are graded, in their order in the text. A box at which the verifier
+    runs out of time or fails may hold the answer and counts as accepted. The result is kept in the
+    problem set, also in that case: one demonstration is graded once, and its cut does not change
+    within a process.
 
     Args:
         problem_set: The problems and their verifier.
@@ -50,13 +55,29 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
         text = decode_response(problem_set.tokenizer, token_ids)
         start = None
         for box_start, box_end in boxes(text):
-            if is_accepted(problem_set.grader.grade(text[:box_end], problem)):
+            outcome = problem_set.grader.grade(text[:box_end], problem)
+            if is_undecided(outcome):
+                _note_undecided(problem_set, key, outcome_name(outcome))
+            if is_accepted(outcome) or is_undecided(outcome):
                 start = box_start
                 break
         problem_set.answer_cuts[key] = (
             None if start is None else num_tokens_before(problem_set.tokenizer, token_ids, start)
         )
     return problem_set.answer_cuts[key]
+
+
+def _note_undecided(problem_set: ProblemSet, key: tuple[str, int], verdict: str) -> None:
+    if not problem_set.undecided_cuts:
+        logger.warning(
+            "The verdict of a box in demonstration %d of problem %r is %s. Prefixes of it are cut "
+            "before that box, in case it holds the answer. Further such demonstrations are cut in "
+            "the same way and not logged.",
+            key[1],
+            key[0],
+            verdict,
+        )
+    problem_set.undecided_cuts.add(key)
 
 
 def boxes(text: str) -> list[tuple[int, int]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefix_rft_rllib.envs.verifiers import load_verifier, shared_math_verifier
+from prefix_rft_rllib.envs.verifiers.math_answers import has_content
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Outcome = Verdict | float
+Result = TypeVar("Result")
 
 
 def boxed(answer: str) -> str:
@@ -31,13 +33,56 @@ def is_accepted(outcome: Outcome) -> bool:
     return outcome > 0
 
 
+def is_undecided(outcome: Outcome) -> bool:
+    """Return whether the verifier ran out of time or failed: nothing is known of the text."""
+    return isinstance(outcome, Verdict) and outcome in (Verdict.TIMEOUT, Verdict.ERROR)
+
+
+def refuses_answer(outcome: Outcome, problem: Problem) -> bool:
+    """Return whether the outcome of a gold answer, alone in a box, shows that it is ungradeable.
+
+    Time-outs and failures show nothing and may differ between processes, with one exception: an
+    answer without any content is an `ERROR` by definition.
+    """
+    if is_undecided(outcome):
+        return outcome is Verdict.ERROR and not has_content(problem.answer)
+    return not is_accepted(outcome)
+
+
 def outcome_name(outcome: Outcome) -> str:
     """Return the verdict's name, or "SCORED" for a number."""
     return outcome.name if isinstance(outcome, Verdict) else "SCORED"
 
 
+def map_in_threads(
+    num_threads: int, function: Callable[..., Result], *arguments: Iterable[Any]
+) -> Iterator[Result]:
+    """Like `map`, with several calls at a time; "one thread" is the calling thread itself.
+
+    Args:
+        num_threads: Calls at a time, at least 1.
+        function: What is called.
+        *arguments: As of `map`.
+
+    Yields:
+        The results, in order.
+    """
+    if num_threads == 1:
+        yield from map(function, *arguments)
+        return
+    with ThreadPoolExecutor(num_threads) as executor:
+        yield from executor.map(function, *arguments)
+
+
 class Grader:
     """A verifier by name or import path, with its results checked.
+
+    Attributes:
+        max_threads: Threads that may call `grade` at a time. 1 for a user's function, of which
+            nothing is known: it is called one at a time and, where the caller has a choice, in a
+            process's main thread (`signal.alarm`, as in math-verify's own time limit, works only
+            there).
+        failures: First message of each kind of exception that the verifier raised.
 
     Args:
         verifier: "math", or the import path of a `verify(response, problem)`.
@@ -50,10 +95,9 @@ class Grader:
     def __init__(self, verifier: str, verifier_config: Mapping[str, Any]):
         self._name = verifier
         self._verify = load_verifier(verifier, verifier_config)
-        # Nothing is known about threads in a user's function: one call at a time.
         is_math = verifier == "math"
-        self._num_threads = shared_math_verifier(**verifier_config).num_workers if is_math else 1
-        self._failures_seen: set[str] = set()
+        self.max_threads = shared_math_verifier(**verifier_config).num_workers if is_math else 1
+        self.failures: dict[str, str] = {}
 
     def grade(self, response: str, problem: Problem) -> Outcome:
         """Grade one response.
@@ -73,8 +117,8 @@ class Grader:
             outcome = self._verify(response, problem)
         except Exception as error:
             kind = type(error).__name__
-            if kind not in self._failures_seen:
-                self._failures_seen.add(kind)
+            if kind not in self.failures:
+                self.failures[kind] = str(error)
                 logger.exception(
                     "The verifier %r raised %s for problem %r; its verdict is ERROR. Further "
                     "failures of this kind are counted, not logged.",
@@ -100,19 +144,15 @@ class Grader:
         """
         from tqdm import tqdm
 
-        with ThreadPoolExecutor(self._num_threads) as executor:
-            outcomes = executor.map(self.grade, responses, problems)
-            bar = tqdm(
-                outcomes, total=len(responses), desc=description, disable=description is None
-            )
-            return list(bar)
+        outcomes = map_in_threads(self.max_threads, self.grade, responses, problems)
+        bar = tqdm(outcomes, total=len(responses), desc=description, disable=description is None)
+        return list(bar)
 
-    def answers_gradeable(
+    def grade_answers(
         self, problems: Sequence[Problem], description: str | None = None
-    ) -> list[bool]:
-        """Tell for each problem whether its gold answer, alone in a box, is accepted."""
-        responses = [boxed(problem.answer) for problem in problems]
-        return [is_accepted(o) for o in self.grade_many(responses, problems, description)]
+    ) -> list[Outcome]:
+        """Grade each problem's gold answer as a response of its own, alone in a box."""
+        return self.grade_many([boxed(p.answer) for p in problems], problems, description)
 
     def _checked(self, outcome: Any) -> Outcome:
         if isinstance(outcome, Verdict):

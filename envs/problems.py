@@ -12,13 +12,21 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from prefix_rft_rllib.envs.grading import Grader, Outcome, boxed, is_accepted, outcome_name
+from prefix_rft_rllib.envs.grading import (
+    Grader,
+    Outcome,
+    boxed,
+    is_accepted,
+    outcome_name,
+    refuses_answer,
+)
 from prefix_rft_rllib.envs.problem_rows import fingerprint
 from prefix_rft_rllib.envs.prompting import (
     PromptRenderer,
     decode_response,
     encode_plain,
     load_tokenizer,
+    smallest_vocab_size,
 )
 from prefix_rft_rllib.envs.raw_problems import RawProblem, read_problems
 from prefix_rft_rllib.envs.settings import EnvSettings
@@ -127,7 +135,8 @@ class ProblemSet:
         self.tokenizer = tokenizer
         self.settings = settings
         self.counts = dict(counts)
-        self.answer_cuts: dict[tuple[str, int], int | None] = {}
+        self.answer_cuts: dict[tuple[str, int], int | None] = {}  # see `answer_cut`
+        self.undecided_cuts: set[tuple[str, int]] = set()
         self._by_id = {problem.problem_id: problem for problem in self.problems}
         assert len(self._by_id) == len(self.problems), "the loader makes problem ids unique"
 
@@ -146,6 +155,11 @@ class ProblemSet:
     def grader(self) -> Grader:
         """The verifier of the settings."""
         return Grader(self.settings.verifier, self.settings.verifier_config)
+
+    @cached_property
+    def smallest_vocab_size(self) -> int:
+        """The number of ids that covers every token of the tokenizer."""
+        return smallest_vocab_size(self.tokenizer)
 
     @cached_property
     def renderer(self) -> PromptRenderer:
@@ -301,10 +315,11 @@ def _too_long_message(item: RawProblem, num_tokens: int, settings: EnvSettings) 
 def _with_gradeable_answer(
     problems: list[Problem], settings: EnvSettings, counts: Counter[str]
 ) -> list[Problem]:
-    grader = Grader(settings.verifier, settings.verifier_config)
-    accepted = grader.answers_gradeable(problems)
-    counts["dropped_no_parseable_answer"] += accepted.count(False)
-    return [p for p, keep in zip(problems, accepted, strict=True) if keep]
+    """Drop refused answers only: every process has to keep the same problems."""
+    outcomes = Grader(settings.verifier, settings.verifier_config).grade_answers(problems)
+    kept = [p for p, o in zip(problems, outcomes, strict=True) if not refuses_answer(o, p)]
+    counts["dropped_no_parseable_answer"] += len(problems) - len(kept)
+    return kept
 
 
 def _hash_share(problem_id: str) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from prefix_rft_rllib.envs.grading import outcome_name
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
-from prefix_rft_rllib.envs.prompting import decode_response, smallest_vocab_size
+from prefix_rft_rllib.envs.prompting import decode_response
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
@@ -77,7 +77,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         self.problem_set: ProblemSet = load_problem_set(env_config)
         settings = self.problem_set.settings
         tokenizer = self.problem_set.tokenizer
-        self.vocab_size = smallest_vocab_size(tokenizer)
+        self.vocab_size = self.problem_set.smallest_vocab_size
         if settings.vocab_size is not None:
             if settings.vocab_size < self.vocab_size:
                 raise ValueError(

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefix_rft_rllib.envs.answer_cut import answer_cut
-from prefix_rft_rllib.envs.grading import boxed, is_accepted, outcome_name
+from prefix_rft_rllib.envs.grading import Outcome, boxed, is_accepted, outcome_name, refuses_answer
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
 from prefix_rft_rllib.envs.prompting import decode_all, encode_plain, lost_piece
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 _NUM_LISTED = 5
 _NUM_SHOWN_CHARACTERS = 600
@@ -49,8 +50,8 @@ class PreflightReport:
     Attributes:
         counts: The counts of the problem set.
         num_problems: Problems of all splits; the gold answer of each was checked.
-        num_ungradeable: Gold answers that a custom verifier does not accept in a box. 0 with the
-            math verifier, for which they are an error.
+        num_ungradeable: Gold answers that the verifier does not accept in a box. With the math
+            verifier only those at which it failed or ran out of time: others are an error.
         verdicts: Number of demonstrations by verdict name.
         rejected: The demonstrations that are not accepted, in file order.
         prompt: One whole prompt, decoded, special tokens written out.
@@ -113,13 +114,15 @@ def preflight(problem_set: ProblemSet, *, progress: bool = True) -> PreflightRep
 
     Raises:
         ValueError: If the tokenizer loses text, or the math verifier cannot grade against a gold
-            answer; the first places are named by file and line.
+            answer (the first places are named by file and line), or the verifier does not work.
     """
     started = time.perf_counter()
     problems = problem_set.problems
     check_lossless(problem_set)
-    num_ungradeable = _check_answers(problem_set, progress)
-    verdicts, rejected = _grade_demonstrations(problem_set, progress)
+    answers = problem_set.grader.grade_answers(problems, "gold answers" if progress else None)
+    _check_answers(problem_set, answers)
+    demonstrations, rejected = _grade_demonstrations(problem_set, progress)
+    _check_verifier(problem_set, answers, demonstrations)
     shown = next((p for p in problems if p.demonstrations), problems[0])
     prefix_ids = _example_prefix(problem_set, shown)
     prompt, prefix = decode_all(
@@ -128,8 +131,8 @@ def preflight(problem_set: ProblemSet, *, progress: bool = True) -> PreflightRep
     return PreflightReport(
         counts=problem_set.counts,
         num_problems=len(problems),
-        num_ungradeable=num_ungradeable,
-        verdicts=verdicts,
+        num_ungradeable=sum(not is_accepted(outcome) for outcome in answers),
+        verdicts=Counter(map(outcome_name, demonstrations)),
         rejected=rejected,
         prompt=prompt,
         prefix=prefix if shown.demonstrations else None,
@@ -178,11 +181,9 @@ def check_lossless(problem_set: ProblemSet) -> None:
         )
 
 
-def _check_answers(problem_set: ProblemSet, progress: bool) -> int:
+def _check_answers(problem_set: ProblemSet, outcomes: Sequence[Outcome]) -> None:
     problems = problem_set.problems
-    description = "gold answers" if progress else None
-    gradeable = problem_set.grader.answers_gradeable(problems, description)
-    bad = [problem for problem, fine in zip(problems, gradeable, strict=True) if not fine]
+    bad = [p for p, outcome in zip(problems, outcomes, strict=True) if refuses_answer(outcome, p)]
     if bad and problem_set.settings.verifier == "math":
         listed = "; ".join(f"{p.source}: field 'answer' is {p.answer!r}" for p in bad[:_NUM_LISTED])
         raise ValueError(
@@ -190,12 +191,28 @@ def _check_answers(problem_set: ProblemSet, progress: bool) -> int:
             f"{'; ...' if len(bad) > _NUM_LISTED else ''}. Mend them, or set "
             "filters=['no_parseable_answer'] to drop and count such problems."
         )
-    return len(bad)
+
+
+def _check_verifier(
+    problem_set: ProblemSet, answers: Sequence[Outcome], demonstrations: Sequence[Outcome]
+) -> None:
+    """Raise if nothing is accepted because the verifier fails everywhere."""
+    if any(map(is_accepted, [*answers, *demonstrations])):
+        return
+    for name, outcomes in (("demonstration", demonstrations), ("gold answer", answers)):
+        if outcomes and set(outcomes) == {Verdict.ERROR}:
+            failures = problem_set.grader.failures.items()
+            reasons = "; ".join(f"{kind}: {text}" for kind, text in failures)
+            raise ValueError(
+                f"The verifier {problem_set.settings.verifier!r} does not work: its verdict is "
+                f"ERROR for every {name} ({len(outcomes)}), and it accepts nothing else either. "
+                f"It raised {reasons or 'no exception'}. Mend the verifier or its verifier_config."
+            )
 
 
 def _grade_demonstrations(
     problem_set: ProblemSet, progress: bool
-) -> tuple[Counter[str], list[RejectedDemonstration]]:
+) -> tuple[list[Outcome], list[RejectedDemonstration]]:
     """Grade every demonstration as the text that its token ids decode to."""
     owners = [p for p in problem_set.problems for _ in p.demonstrations]
     sources = [source for p in problem_set.problems for source in p.demonstration_sources]
@@ -209,7 +226,7 @@ def _grade_demonstrations(
         for owner, source, outcome in zip(owners, sources, outcomes, strict=True)
         if not is_accepted(outcome)
     ]
-    return Counter(outcome_name(outcome) for outcome in outcomes), rejected
+    return outcomes, rejected
 
 
 def _example_prefix(problem_set: ProblemSet, problem: Problem) -> tuple[int, ...]:

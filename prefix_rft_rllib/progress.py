@@ -1,13 +1,15 @@
-"""The progress table: one line per iteration, and held-out results before and after."""
+"""The progress table: one line per iteration; at the end held-out results and how to go on."""
 
 import math
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from prefix_rft_rllib import metrics
+from prefix_rft_rllib.envs.problems import ProblemSet
 
 LINE_WIDTH = 120
 """Characters per line, at most."""
@@ -224,3 +226,27 @@ def final_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
         for row in (upper, lower, *rows)
     ]
     return "\n".join(lines) + "\n"
+
+
+def how_to_use(model_dir: str | Path, problem_set: ProblemSet) -> str:
+    """Python that loads a trained model and lets it answer a problem.
+
+    Args:
+        model_dir: Directory written by `PrefixRFT.save_pretrained`.
+        problem_set: The run's problems; the one with the shortest prompt is the example.
+
+    Returns:
+        Indented lines of Python, each with a line break. The prompt stands as it was rendered for
+        training, so the lines do not depend on chat template and system prompt.
+    """
+    shortest = min(problem_set.train, key=lambda problem: len(problem.prompt_ids))
+    prompt = problem_set.tokenizer.decode(list(shortest.prompt_ids))
+    limit = problem_set.settings.max_response_tokens
+    lines = (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"tokenizer = AutoTokenizer.from_pretrained({str(model_dir)!r})",
+        f"model = AutoModelForCausalLM.from_pretrained({str(model_dir)!r})",
+        f"prompt = tokenizer({prompt!r}, add_special_tokens=False, return_tensors='pt')",
+        f"print(tokenizer.decode(model.generate(**prompt, max_new_tokens={limit})[0]))",
+    )
+    return "".join(f"  {line}\n" for line in lines)

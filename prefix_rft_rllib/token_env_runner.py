@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -32,6 +31,7 @@ from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
 from prefix_rft_rllib.engines import build_engine
 from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
+from prefix_rft_rllib.envs.grading import map_in_threads
 from prefix_rft_rllib.envs.token_env import TokenEnv
 from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
 
@@ -42,7 +42,8 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     Every rollout has its own environment: `reset` with the rollout's options, one batched engine
     call for all rollouts, then the sampled tokens are played through `env.step`, so that reward
     and episode end are the environment's. `num_envs_per_env_runner` environments are
-    played (and verified) at the same time.
+    played (and verified) at the same time, or fewer if the verifier allows fewer threads; with a
+    verifier of the user's own it is one, in the thread that called `sample`.
     """
 
     @override(EnvRunner)
@@ -147,8 +148,9 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         ]
         generations = self.engine.generate(requests)
         generated = time.perf_counter()
-        with ThreadPoolExecutor(self.config.num_envs_per_env_runner) as pool:
-            sampled = list(pool.map(self._play, envs, planned, states, generations))
+        max_threads = self.env.unwrapped.problem_set.grader.max_threads
+        num_threads = min(self.config.num_envs_per_env_runner, max_threads)
+        sampled = list(map_in_threads(num_threads, self._play, envs, planned, states, generations))
         self.metrics.log_value(GENERATION_TIME, generated - started, reduce="max")
         self.metrics.log_value(VERIFICATION_TIME, time.perf_counter() - generated, reduce="max")
         for index, episode in enumerate(sampled):

@@ -87,10 +87,26 @@ def test_a_custom_verifier_may_have_another_answer_format(problem_set):
     )
     assert (report.num_ungradeable, report.verdicts) == (0, {"SCORED": 1})
     assert report.rejected[0].verdict == "SCORED"
-    report = preflight(
-        problem_set(rows, verifier="tests.envs.fake_verifiers:broken"), progress=False
-    )
-    assert (report.num_ungradeable, report.verdicts) == (1, {"ERROR": 1})
+
+
+@pytest.mark.parametrize(
+    ("rows", "failing"), [(ROWS, r"demonstration \(2\)"), (ROWS[2:], r"gold answer \(1\)")]
+)
+def test_a_verifier_that_always_fails_is_one_error_with_its_reason(problem_set, rows, failing):
+    problems = problem_set(rows, verifier="tests.envs.fake_verifiers:broken")
+    with pytest.raises(ValueError, match=f"every {failing}.*RuntimeError: out of order"):
+        preflight(problems, progress=False)
+
+
+def test_a_verifier_that_fails_sometimes_is_counted(problem_set):
+    rows = [{**ROWS[0], "answer": "8", "demonstration": text} for text in ("so \\boxed{8}", "2")]
+    rows.append(ROWS[0])
+    verifier = "tests.envs.fake_verifiers:undecided"
+    rows[1]["prompt"] = rows[0]["prompt"] = "What is 8 ?"
+    rows[0]["id"] = rows[1]["id"] = "e"
+    report = preflight(problem_set(rows, verifier=verifier), progress=False)
+    assert report.num_ungradeable == 1
+    assert report.verdicts == {"ERROR": 1, "UNPARSEABLE": 1, "CORRECT": 1}
 
 
 def test_a_tokenizer_that_loses_text_is_one_error_with_line_and_piece(problem_set, tmp_path):

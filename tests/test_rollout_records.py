@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prefix_rft_rllib.rollout_records import RolloutRecord, json_value
 from prefix_rft_rllib.run_directory import RunDirectory, read_rollouts
-from tests.run_examples import (
+from tests.run_records import (
     CharacterTokenizer,
     as_dict,
     files_of,

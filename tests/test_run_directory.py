@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prefix_rft_rllib.run_directory import RunDirectory, read_metrics, read_minibatches
-from tests.run_examples import (
+from tests.run_records import (
     files_of,
     scalars_of,
     texts_of,

@@ -17,7 +17,7 @@ from prefix_rft_rllib.tensorboard_events import (
     sample_markdown,
     shown_text,
 )
-from tests.run_examples import (
+from tests.run_records import (
     CharacterTokenizer,
     events_of,
     record,

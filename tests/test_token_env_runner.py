@@ -1,6 +1,7 @@
 """The env runner alone, in this process: plans in, finished episodes out."""
 
 import dataclasses
+import threading
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +23,7 @@ from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.envs import MathEnv
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
 from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import DefaultPrefixRFTTorchRLModule
+from tests.envs import fake_verifiers
 from tests.small_configs import BROKEN, MAX_RESPONSE_TOKENS
 
 pytest_plugins = ("tests.algorithm_fixtures",)
@@ -285,6 +287,16 @@ def test_a_verifier_that_raises_gives_error_verdicts(make_config, weights):
     episodes = runner.sample(rollouts=plan_of(runner, 0, 3))
     assert [e.custom_data[row_data.VERDICT] for e in episodes] == ["ERROR", "ERROR"]
     assert [e.get_return() for e in episodes] == [0.0, 0.0]
+
+
+def test_a_users_verifier_is_called_in_the_thread_that_samples(make_config, weights):
+    # This verifier raises in any other thread than the main one.
+    config = make_config({"verifier": "tests.envs.fake_verifiers:by_signal"})
+    runner = runner_of(config.env_runners(num_envs_per_env_runner=4), weights)
+    fake_verifiers.calling_threads.clear()
+    episodes = runner.sample(rollouts=plan_of(runner, 0, 3, 5, 7))
+    assert "ERROR" not in [e.custom_data[row_data.VERDICT] for e in episodes]
+    assert fake_verifiers.calling_threads == [threading.current_thread()] * 4
 
 
 class Recorder(RLlibCallback):

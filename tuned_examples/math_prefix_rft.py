@@ -11,28 +11,29 @@ How to run:
     python tuned_examples/math_prefix_rft.py --data train.jsonl --model Qwen2.5-Math-1.5B/
     python tuned_examples/math_prefix_rft.py --data train.jsonl --small --tune   # 2x2 grid
     On a cluster: `ray up`, then the same command with more `--num-env-runners`.
-To debug, use `--num-env-runners 0`: everything runs in one process, and errors are raised there.
+A run ends with a checkpoint and a model in `runs/math_prefix_rft_seed<seed>/` and shows how to use
+the model. To debug, use `--num-env-runners 0`: everything runs in one process, and errors are
+raised there.
 
-Settings that matter: `max_prompt_tokens` and `max_response_tokens` (memory and time),
-`num_schedule_iterations` (equal to the number of iterations), `lr` (1e-6 in the paper).
+Settings that matter: `--max-prompt-tokens` and `--max-response-tokens` (memory and time; their sum
+must not exceed the model's positions: 1024 + 3072 for a model of 4096), `num_schedule_iterations`
+(equal to the number of iterations), `lr` (1e-6 in the paper).
 
 Results to expect with `--small`: nearly all rewards are 0 (the model was never taught these
-problems), so nearly all advantages and weights are 0; what is to be seen is the log: prefix lengths,
-cuts, verdicts, and per minibatch the number of kept prefix tokens.
+problems), so nearly all advantages and weights are 0; what is to be seen is the log: prefix
+lengths, cuts, verdicts, and per minibatch the number of kept prefix tokens.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray import tune
 
-from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
+from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, progress
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.rollout_records import RolloutRecord, read_rollouts
-from prefix_rft_rllib.run_directory import read_minibatches
+from prefix_rft_rllib.rollout_log import iteration_log
 
 config = (
     PrefixRFTConfig()
@@ -69,41 +70,6 @@ def apply_small() -> None:
     )
 
 
-def kept_prefix_weights(record: RolloutRecord) -> list[float]:
-    """The different weights of a rollout's kept prefix tokens, in units of the advantage."""
-    pairs = zip(record.region, record.kept, record.weight, strict=True)
-    return sorted(
-        {round(weight, 6) for region, kept, weight in pairs if region == "prefix" and kept}
-    )
-
-
-def print_log(run_dir: Path, result: dict[str, Any]) -> None:
-    """Print what one iteration drew, cut, kept and got."""
-    write = sys.stdout.write
-    iteration, rollouts = result["training_iteration"], result["rollouts"]
-    verdicts = ", ".join(f"{k} {v:.0f}" for k, v in rollouts["verdicts"].items() if v)
-    write(
-        f"  groups with signal: {rollouts['num_groups_with_signal']:.0f} of "
-        f"{rollouts['num_groups']:.0f}; verdicts: {verdicts}\n"
-    )
-    for record in read_rollouts(run_dir / "rollouts" / f"iteration_{iteration:06d}.jsonl.gz"):
-        if record.prefix_fraction:
-            write(
-                f"  {record.problem_id}: u {record.prefix_fraction:.3f} in "
-                f"[{record.window_low:.3f}, 0.95], drawn {record.drawn_prefix_tokens} tokens, "
-                f"prefix {record.num_prefix_tokens}{' (cut)' if record.was_cut else ''}, "
-                f"{record.verdict}, advantage {record.advantage:+.3f}, "
-                f"weights of kept tokens {kept_prefix_weights(record)}\n"
-            )
-    for row in read_minibatches(run_dir):
-        for selection in row["selections"]:
-            if row["training_iteration"] == iteration and selection["region"] == "prefix":
-                write(
-                    f"  minibatch {row['minibatch']}: kept {selection['num_kept_tokens']} of "
-                    f"{selection['num_region_tokens']} prefix tokens\n"
-                )
-
-
 def run_tune(num_iterations: int) -> None:
     """A 2x2 grid over the learning rate and the share of prefix tokens that is kept."""
     config.training(
@@ -127,12 +93,33 @@ def run_tune(num_iterations: int) -> None:
     sys.stdout.write(f"TensorBoard: tensorboard --logdir {results.experiment_path}\n")
 
 
-def main() -> None:
-    """Train once, or search."""
+def run_once(num_iterations: int, run_dir: Path) -> None:
+    """One run: the log of each iteration, then checkpoint and model in the run directory."""
+    config.reporting(run_dir=str(run_dir))
+    algo = config.build_algo()
+    for _ in range(num_iterations):
+        result = algo.train()
+        sys.stdout.write(iteration_log(run_dir, result["training_iteration"], algo.method))
+    checkpoint = run_dir / "checkpoint"
+    algo.save_to_path(str(checkpoint.resolve()))
+    model_dir = algo.save_pretrained(run_dir / "model")
+    usage = progress.how_to_use(model_dir, algo.problem_set)
+    algo.stop()
+    sys.stdout.write(
+        f"\nRun:         {run_dir} (metrics.jsonl, rollouts/)\n"
+        f"Checkpoint:  {checkpoint} (PrefixRFT.from_checkpoint)\n"
+        f"Model:       {model_dir}, to use it:\n\n{usage}"
+    )
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="JSONL, JSONL.gz or Parquet file")
     parser.add_argument("--model", help="Hugging Face model directory")
     parser.add_argument("--small", action="store_true", help="the shipped model, small sizes")
+    parser.add_argument("--max-prompt-tokens", type=int, help="default 1024")
+    parser.add_argument("--max-response-tokens", type=int, help="default 8192, small: 768")
     parser.add_argument("--num-iterations", type=int, default=500)
     parser.add_argument("--num-env-runners", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -140,26 +127,32 @@ def main() -> None:
     args = parser.parse_args()
     if not args.small and not args.model:
         parser.error("give --model DIRECTORY, or --small for the shipped model")
+    return args
+
+
+def main() -> None:
+    """Train once, or search."""
+    args = parse_arguments()
     if args.small:
         apply_small()
-    else:
-        config.training(model_path=args.model)
-    config.environment(env_config={**config.env_config, "data": args.data})
+    if args.model:
+        # Tune runs trials in directories of their own: relative paths would not be found there.
+        config.training(model_path=str(Path(args.model).resolve()))
+    limits = {
+        name: value
+        for name in ("max_prompt_tokens", "max_response_tokens")
+        if (value := getattr(args, name)) is not None
+    }
+    data = str(Path(args.data).resolve())
+    config.environment(env_config={**config.env_config, **limits, "data": data})
     config.env_runners(num_env_runners=args.num_env_runners)
     config.training(method_config={"num_schedule_iterations": args.num_iterations})
     config.debugging(seed=args.seed, log_level="ERROR")
     ray.init(log_to_driver=False, logging_level="ERROR")
     if args.tune:
         run_tune(args.num_iterations)
-        return
-    run_dir = Path("runs") / f"math_prefix_rft_seed{args.seed}"
-    config.reporting(run_dir=str(run_dir))
-    algo = config.build_algo()
-    for _ in range(args.num_iterations):
-        result = algo.train()
-        print_log(run_dir, result)
-    algo.save_pretrained(run_dir / "model")
-    algo.stop()
+    else:
+        run_once(args.num_iterations, Path("runs") / f"math_prefix_rft_seed{args.seed}")
 
 
 if __name__ == "__main__":

@@ -79,11 +79,8 @@ class All(Keep):
 
 
 @dataclasses.dataclass(frozen=True)
-class TopEntropy(Keep):
-    """The tokens at which the sampling policy was least certain.
-
-    Limits how many demonstration tokens may move the policy (Prefix-RFT, Sec. 3 "Entropy-based
-    Clipping"; 0.2 in App. A.2).
+class _Share(Keep):
+    """A share of the region.
 
     Attributes:
         keep_fraction: Share of the region to keep, in [0, 1].
@@ -93,40 +90,31 @@ class TopEntropy(Keep):
 
     def __post_init__(self) -> None:
         check_fraction("keep_fraction", self.keep_fraction)
+
+
+@dataclasses.dataclass(frozen=True)
+class TopEntropy(_Share):
+    """The tokens at which the sampling policy was least certain.
+
+    Limits how many demonstration tokens may move the policy (Prefix-RFT, Sec. 3 "Entropy-based
+    Clipping"; 0.2 in App. A.2).
+    """
 
     def priority(self, columns: TokenColumns) -> Tensor:  # noqa: D102
         return _entropy(columns)
 
 
 @dataclasses.dataclass(frozen=True)
-class BottomEntropy(Keep):
-    """The tokens at which the sampling policy was most certain (a control).
-
-    Attributes:
-        keep_fraction: Share of the region to keep, in [0, 1].
-    """
-
-    keep_fraction: float
-
-    def __post_init__(self) -> None:
-        check_fraction("keep_fraction", self.keep_fraction)
+class BottomEntropy(_Share):
+    """The tokens at which the sampling policy was most certain (a control)."""
 
     def priority(self, columns: TokenColumns) -> Tensor:  # noqa: D102
         return -_entropy(columns)
 
 
 @dataclasses.dataclass(frozen=True)
-class Random(Keep):
-    """Tokens at random, from the rows' keys (a control).
-
-    Attributes:
-        keep_fraction: Share of the region to keep, in [0, 1].
-    """
-
-    keep_fraction: float
-
-    def __post_init__(self) -> None:
-        check_fraction("keep_fraction", self.keep_fraction)
+class Random(_Share):
+    """Tokens at random, from the rows' keys (a control)."""
 
     def priority(self, columns: TokenColumns) -> Tensor:  # noqa: D102
         return hash_uniform(columns.row_key, columns.input_ids.shape[1])

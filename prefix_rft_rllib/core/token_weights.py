@@ -106,7 +106,9 @@ class ConstantLength(Scale):
         self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Pool
     ) -> Tensor:
         num_members = pool.sum(int(columns.is_member.sum()))
-        if num_members == 0 and bool(is_region.any()):
+        # Counted over the learners too: all of them raise, or none.
+        num_tokens = pool.sum(int(is_region.sum()))
+        if num_members == 0 and num_tokens > 0:
             raise ValueError(
                 "`ConstantLength` divides by the number of rollouts, but this minibatch has none. "
                 "A rule of a method without rollouts needs another scale, such as `TokenMean()`."

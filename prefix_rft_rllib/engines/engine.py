@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,16 +87,11 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def generate(
-        self,
-        requests: Sequence[GenerationRequest],
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Generation]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate one sequence per request.
 
         Args:
             requests: Any number of requests, in any order.
-            on_progress: Called with (finished, total) sequences when some have finished.
 
         Returns:
             One generation per request, in the order of `requests`.

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -132,11 +132,7 @@ class TransformersEngine(Engine):
         self._weights_version = version
 
     @torch.inference_mode()
-    def generate(
-        self,
-        requests: Sequence[GenerationRequest],
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Generation]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate one sequence per request; see `Engine.generate`.
 
         Raises:
@@ -153,14 +149,7 @@ class TransformersEngine(Engine):
         batches = plan_batches(requests, options.max_batch_size, options.max_batch_tokens)
         generations: dict[int, Generation] = {}
         for batch in batches:
-            num_before = len(generations)
-
-            def on_finished(num_finished: int, num_before: int = num_before) -> None:
-                if on_progress is not None:
-                    on_progress(num_before + num_finished, len(requests))
-
-            rows = [requests[index] for index in batch]
-            results = self._generate_batch(model, rows, on_finished)
+            results = self._generate_batch(model, [requests[index] for index in batch])
             generations.update(zip(batch, results, strict=True))
         return [generations[index] for index in range(len(requests))]
 
@@ -185,10 +174,7 @@ class TransformersEngine(Engine):
             )
 
     def _generate_batch(
-        self,
-        model: PreTrainedModel,
-        requests: list[GenerationRequest],
-        on_finished: Callable[[int], None],
+        self, model: PreTrainedModel, requests: list[GenerationRequest]
     ) -> list[Generation]:
         decoder = _BatchDecoder(model, requests, self._forward_options)
         sampler = TokenSampler(
@@ -213,7 +199,6 @@ class TransformersEngine(Engine):
                 lengths[live[is_finished]] = position + 1
                 kept = _close_gaps(is_finished)
                 live = live[kept]
-                on_finished(len(requests) - len(live))
                 if len(live) == 0:
                     break
                 rows, new_tokens = live.to(self._device), new_tokens[kept.to(self._device)]

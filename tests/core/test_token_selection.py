@@ -1,4 +1,5 @@
 import math
+import pickle
 from fractions import Fraction
 
 import pytest
@@ -152,6 +153,16 @@ def test_random_selections_change_with_the_rows_keys():
 def test_a_percentage_is_refused(kind):
     with pytest.raises(ValueError, match=r"`keep_fraction` must be in \[0, 1\], got 20\..*0\.2"):
         kind(20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_selection_is_a_value_with_its_own_kind(kind):
+    keep = kind(0.2)
+    assert repr(keep) == f"{kind.__name__}(keep_fraction=0.2)"
+    assert [other(0.2) == keep for other in KINDS] == [other is kind for other in KINDS]
+    assert keep != kind(0.3)
+    assert pickle.loads(pickle.dumps(keep)) == keep
+    assert len({keep, kind(keep_fraction=0.2)}) == 1
 
 
 def test_selection_by_entropy_needs_the_old_policy_pass():

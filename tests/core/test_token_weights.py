@@ -52,6 +52,22 @@ def test_constant_length_without_rollouts_is_refused():
     assert not static(rule(), columns).any()
 
 
+def test_constant_length_without_rollouts_is_refused_by_every_learner():
+    # The second and the third learner have nothing to divide, but would wait for the first.
+    columns = make_columns(["xdd", "xx."], [0.0, 0.0])
+    shares = [columns.rows(torch.tensor(rows, dtype=torch.int64)) for rows in ([0], [1], [])]
+    a_rule = rule("demonstration", "imitation", Constant(1.0))
+
+    def refusal(share, pool):
+        try:
+            return prepare_weights((a_rule,), share, max_response_tokens=8, pool=pool)
+        except ValueError as error:
+            return str(error)
+
+    results = run_learners(shares, refusal)
+    assert ["TokenMean" in str(result) for result in results] == [True] * 3
+
+
 def test_token_mean_divides_by_the_regions_tokens_kept_or_not():
     # Eight response tokens: 2 + 5 + 1. Half of them kept: ceil(4).
     scale = TokenMean()

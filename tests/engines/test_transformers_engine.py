@@ -149,16 +149,6 @@ def test_each_of_several_end_tokens_stops():
     assert all(set(generation.token_ids[:-1]) <= {0, 1} for generation in generations)
 
 
-def test_progress_counts_finished_sequences():
-    calls = []
-    engine = build_loaded_engine(build_model(), max_batch_size=5)
-    requests = mixed_requests()
-    engine.generate(requests, on_progress=lambda *counts: calls.append(counts))
-    finished = [count for count, _ in calls]
-    assert finished == sorted(set(finished))
-    assert calls[-1] == (len(requests), len(requests))
-
-
 def test_no_requests_give_no_generations():
     assert build_loaded_engine(build_model()).generate([]) == []
 

@@ -1,9 +1,14 @@
 """Verifiers for tests, reached by import path."""
 
+import signal
+import threading
+import time
+
 from prefix_rft_rllib.envs.verifiers.math_answers import final_box
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 calls: list[str] = []
+calling_threads: list[threading.Thread] = []
 
 
 def same_box(response: str, problem) -> Verdict:
@@ -33,3 +38,21 @@ def truthy(response: str, problem) -> bool:
 
 def not_a_number(response: str, problem) -> float:
     return float("nan")
+
+
+def undecided(response: str, problem) -> Verdict:
+    """Box 7 takes too long and box 8 breaks the verifier; else like `same_box`."""
+    if final_box(response) == "7":
+        return Verdict.TIMEOUT
+    if final_box(response) == "8":
+        raise RuntimeError("out of order")
+    return same_box(response, problem)
+
+
+def by_signal(response: str, problem) -> Verdict:
+    """Set a time limit as math-verify does: an error outside the main thread."""
+    calling_threads.append(threading.current_thread())
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    time.sleep(0.002)  # calls of several threads would overlap here
+    return same_box(response, problem)

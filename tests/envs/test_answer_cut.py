@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,3 +159,27 @@ def byte_characters() -> dict[int, str]:
         table[byte] = chr(byte) if printable else chr(256 + offset)
         offset += not printable
     return table
+
+
+@pytest.mark.parametrize("box", [7, 8])
+def test_a_box_without_a_verdict_is_cut_for_good_and_logged_once(config, write_rows, caplog, box):
+    # 7 runs out of time, 8 makes the verifier raise: either may be the answer.
+    rows = [
+        {"id": name, "prompt": name, "answer": "5", "demonstration": text}
+        for name, text in (
+            ("p", f"2 \\boxed{{4}} 3 \\boxed{{{box}}} 9 \\boxed{{5}}"),
+            ("q", f"3 \\boxed{{{box}}}"),
+        )
+    ]
+    changes = {"data": write_rows(rows), "verifier": "tests.envs.fake_verifiers:undecided"}
+    problems = load_problem_set({**config, **changes, "max_response_tokens": 99})
+    with caplog.at_level(logging.WARNING, "prefix_rft_rllib.envs.answer_cut"):
+        first = {name: answer_cut(problems, name, 0) for name in "pq"}
+    texts = {
+        name: problems.tokenizer.decode(problems.by_id(name).demonstrations[0][:cut]).rstrip()
+        for name, cut in first.items()
+    }
+    assert texts == {"p": "2 \\boxed{4} 3", "q": "3"}
+    assert {name: answer_cut(problems, name, 0) for name in "pq"} == first
+    (record,) = [r for r in caplog.records if r.name.endswith("answer_cut")]
+    assert "demonstration 0 of problem 'p' is" in record.getMessage()

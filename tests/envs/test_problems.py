@@ -3,6 +3,7 @@ import logging
 import random
 
 from prefix_rft_rllib.envs.grading import Grader
+from prefix_rft_rllib.envs.token_env import TokenEnv
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 from tests.envs.problem_data import ROWS, SAME_BOX, error_of, load, texts
 from tests.envs.small_tokenizers import END
@@ -184,3 +185,23 @@ def test_check_is_empty_for_a_sound_problem_and_names_every_failure(config, writ
     assert "demonstration 0 is not accepted for the answer '2': WRONG" in failures[2]
     unreadable = problems.train[0].check(problems.tokenizer, lambda *_: Verdict.ERROR, 99, 99)
     assert "gold answer '2' is not accepted" in unreadable[0]
+
+
+def test_an_answer_without_a_verdict_is_no_reason_to_drop_its_problem(config, write_rows):
+    # Box 7 runs out of time, box 8 makes the verifier raise: in another process they may not.
+    rows = [{"prompt": f"{answer} ?", "answer": answer} for answer in ("5", "7", "8", "{", "...")]
+    changes = {"filters": ["no_parseable_answer"], "data": write_rows(rows)}
+    problems = load(config, verifier="tests.envs.fake_verifiers:undecided", **changes)
+    assert [p.answer for p in problems.train] == ["5", "7", "8", "..."]
+    assert problems.counts["dropped_no_parseable_answer"] == 1
+    # An answer without any content is no answer, although the verdict is ERROR.
+    broken = load(config, verifier="tests.envs.fake_verifiers:broken", **changes)
+    assert [p.answer for p in broken.train] == ["5", "7", "8", "{"]
+
+
+def test_the_vocabulary_is_measured_once_per_problem_set(config, monkeypatch):
+    problems = load(config)
+    tokenizer = problems.tokenizer
+    assert problems.smallest_vocab_size == max(tokenizer.get_vocab().values()) + 1
+    monkeypatch.setattr(tokenizer, "get_vocab", None)
+    assert TokenEnv(**config).vocab_size == problems.smallest_vocab_size

@@ -1,0 +1,56 @@
+"""The rollout log: every line from a run directory written by hand."""
+
+import pytest
+
+from prefix_rft_rllib import methods
+from prefix_rft_rllib.rollout_log import iteration_log, kept_prefix_weights
+from prefix_rft_rllib.run_directory import RunDirectory
+from tests.run_records import record
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    run = RunDirectory(tmp_path)
+    selections = [
+        {"region": "response", "num_region_tokens": 50, "num_kept_tokens": 50},
+        {"region": "prefix", "num_region_tokens": 9, "num_kept_tokens": 2},
+    ]
+    plain = record(iteration=1, prefix_fraction=0.0, problem_id="without prefix")
+    run.write_rollouts(1, [plain, record(iteration=1)])
+    run.write_minibatches(1, [{"minibatch": 0, "selections": selections}])
+    run.write_minibatches(2, [{"minibatch": 5, "selections": selections}])
+    counts = {"num_groups_with_signal": 1, "num_groups": 2, "verdicts/CORRECT": 3}
+    numbers = {**counts, "verdicts/WRONG": 0, "verdicts/TIMEOUT": 1}
+    for iteration in (1, 2):
+        run.write_metrics(iteration, {f"rollouts/{name}": n for name, n in numbers.items()})
+    run.close()
+    return tmp_path
+
+
+def test_the_log_of_an_iteration_by_hand(run_dir):
+    method = methods.by_name("prefix_rft", low_start=0.5, low_end=0.05, high=0.625)
+    assert iteration_log(run_dir, 1, method).splitlines() == [
+        "  groups with signal: 1 of 2; verdicts: CORRECT 3, TIMEOUT 1",
+        "  p1: u 0.300 in [0.050, 0.625], drawn 3 tokens, prefix 2 (cut), CORRECT, "
+        "advantage +0.875, weights of kept tokens [0.875]",
+        "  minibatch 0: kept 2 of 9 prefix tokens",
+    ]
+
+
+def test_a_method_without_prefixes_and_rollouts_logs_what_there_is(run_dir):
+    lines = iteration_log(run_dir, 2, methods.by_name("sft")).splitlines()
+    assert lines == [
+        "  groups with signal: 1 of 2; verdicts: CORRECT 3, TIMEOUT 1",
+        "  minibatch 5: kept 2 of 9 prefix tokens",
+    ]
+
+
+def test_an_iteration_that_is_not_there_is_an_error_with_those_that_are(run_dir):
+    with pytest.raises(ValueError, match=r"`iteration` \(3\) is not in .*It has: 1 to 2\."):
+        iteration_log(run_dir, 3, methods.by_name("rft"))
+
+
+def test_weights_are_those_of_kept_prefix_tokens_only():
+    changes = {"kept": [True, False, True, True, True], "weight": [0.5, 0.25, 1.0, 2.0, 3.0]}
+    assert kept_prefix_weights(record(**changes)) == [0.5]
+    assert kept_prefix_weights(record(weight=None)) == []

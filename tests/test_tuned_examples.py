@@ -1,0 +1,112 @@
+"""The example scripts as a user runs them, with tiny sizes, in a directory of their own."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from prefix_rft_rllib.envs.toy_arithmetic import generate_rows
+from prefix_rft_rllib.run_directory import read_metrics, read_rollouts
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = Path(__file__).parent.parent / "tuned_examples"
+
+
+def run_example(directory: Path, script: str, *arguments: str) -> SimpleNamespace:
+    """Run a script inside a directory with all parts in one process."""
+    command = [sys.executable, str(EXAMPLES / script), *arguments, "--num-env-runners", "0"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=directory, env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (run_dir,) = (directory / "runs").iterdir()
+    return SimpleNamespace(directory=directory, run_dir=run_dir, output=done.stdout)
+
+
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory) -> SimpleNamespace:
+    """One iteration of the default task."""
+    arguments = ("--num-iterations", "1", "--num-held-out", "2", "--log")
+    directory = tmp_path_factory.mktemp("toy")
+    return run_example(directory, "toy_arithmetic_prefix_rft.py", *arguments)
+
+
+@pytest.fixture(scope="module")
+def math_run(tmp_path_factory) -> SimpleNamespace:
+    """Two iterations on a file of problems, named by a relative path."""
+    directory = tmp_path_factory.mktemp("math")
+    rows = generate_rows(num_problems=20, min_clauses=1, max_clauses=2, seed=0)
+    lines = [json.dumps(row) for row in rows]
+    (directory / "problems.jsonl").write_text("\n".join(lines) + "\n")
+    limits = ("--max-prompt-tokens", "64", "--max-response-tokens", "40")
+    arguments = ("--data", "problems.jsonl", "--small", "--num-iterations", "2", *limits)
+    return run_example(directory, "math_prefix_rft.py", *arguments)
+
+
+def assert_complete(run_dir: Path, num_iterations: int) -> None:
+    rows = read_metrics(run_dir)
+    assert [row["training_iteration"] for row in rows] == [*range(1, num_iterations + 1)]
+    files = sorted((run_dir / "rollouts").iterdir())
+    names = [f"iteration_{i:06d}.jsonl.gz" for i in range(1, num_iterations + 1)]
+    assert [file.name for file in files] == names
+    assert all(any(r.num_prefix_tokens for r in read_rollouts(file)) for file in files)
+    assert (run_dir / "checkpoint" / "rllib_checkpoint.json").is_file()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert (run_dir / "model" / name).is_file()
+
+
+def assert_printed_python_runs(run: SimpleNamespace, monkeypatch) -> None:
+    """The lines under "to use it" load the model and print the problem with its answer."""
+    lines = textwrap.dedent(run.output.split("to use it:\n")[1])
+    monkeypatch.chdir(run.directory)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(lines, {})
+    prompt = lines.split("tokenizer('")[1].split("'")[0]
+    answer = printed.getvalue().strip().removeprefix(prompt)
+    assert printed.getvalue().startswith(prompt)
+    assert "boxed{" in answer
+    assert answer.endswith("<eos>")
+
+
+def test_the_toy_example_writes_its_run_checkpoint_model_and_summary(toy_run):
+    assert_complete(toy_run.run_dir, num_iterations=1)
+    summary = json.loads((toy_run.run_dir / "summary.json").read_text())
+    assert summary["method"] == "prefix_rft"
+    for results in (summary["before"], summary["after"]):
+        assert list(results) == ["new", "harder"]
+        assert 0 <= results["new"]["avg_at_k"] <= 1
+
+
+def test_the_toy_example_logs_prefixes_with_nonzero_weights(toy_run):
+    log = [line for line in toy_run.output.splitlines() if "weights of kept tokens" in line]
+    assert len(log) == 16, "one prefix rollout for each of 16 problems"
+    assert all("in [0.950, 0.950]" in line for line in log)
+    assert any("weights of kept tokens [0.875]" in line for line in log)
+    assert "minibatch 1: kept" in toy_run.output
+
+
+def test_the_math_example_writes_its_run_checkpoint_and_model(math_run):
+    assert_complete(math_run.run_dir, num_iterations=2)
+    assert "groups with signal" in math_run.output
+
+
+def test_the_math_example_passes_an_absolute_path_and_the_token_limits_on(math_run):
+    # Tune's trials run in other directories, where a relative path leads nowhere.
+    settings = json.loads((math_run.run_dir / "config.json").read_text())["env_config"]
+    assert settings["data"] == str(math_run.directory.resolve() / "problems.jsonl")
+    assert (settings["max_prompt_tokens"], settings["max_response_tokens"]) == (64, 40)
+
+
+def test_the_python_that_the_examples_print_uses_the_trained_model(toy_run, math_run, monkeypatch):
+    assert_printed_python_runs(toy_run, monkeypatch)
+    assert_printed_python_runs(math_run, monkeypatch)
