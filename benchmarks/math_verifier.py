@@ -6,11 +6,11 @@ How to run:
     python benchmarks/math_verifier.py speed --data FILE.jsonl --out speed.csv
     python benchmarks/math_verifier.py fuzz --num-strings 10000 --timeout 0.5
 
-`speed` takes the answers of a JSONL file of problems (field `answer`), or without `--data` those of
-generated word problems (whole numbers). It grades each answer twice: in other parentheses, which a worker must parse, and
-against the next problem's answer (two plain integers need no worker). It prints and
-writes one CSV row for single calls and one for a batch: verifications per second, p50 and
-p99 of the time of one call in milliseconds.
+`speed` takes the answers of a JSONL file of problems (field `answer`), or without `--data`
+those of generated word problems, which are whole numbers. It grades each answer twice: in other
+parentheses, which a worker must parse, and against the next problem's answer (two plain integers
+need no worker). It prints and writes one CSV row for single calls and one for a batch:
+verifications per second, p50 and p99 of the time of one call in milliseconds.
 
 `fuzz` grades generated strings (random LaTeX fragments, nesting, long digits, powers,
 Unicode, control characters, prose) as boxed responses and as whole responses, and counts

@@ -2,9 +2,10 @@
 
     python benchmarks/toy_base_model.py [--model DIR] [--out FILE.json|FILE.csv] [--threads 1]
 
-Prints and stores, all on generated held-out problems (`--num-problems` of each length): success by number of clauses (sampled at
-temperature 1, and greedy), success from a right beginning, entropy at the choices of an operation
-and elsewhere, and the share of wrong calculations, copies and choices given a right beginning.
+Prints and stores, all on generated held-out problems (`--num-problems` of each length): success
+by number of clauses (sampled at temperature 1, and greedy), success from a right beginning,
+entropy at the choices of an operation and elsewhere, and the share of wrong calculations, copies
+and choices given a right beginning.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """Tokens per second of the transformers engine against `generate()` and a bare cache loop.
 
-All three sample with the same random weights, threads and random prompts and return log-probabilities; their
-repetitions take turns within one run, and ratios are of medians of that run. Two cases: every
-sequence runs to the length limit, and sequences end at random (mean length half the limit).
+All three sample with the same random weights, random prompts and threads, and return
+log-probabilities; their repetitions take turns within one run, and ratios are of medians of that
+run. Two cases: every sequence runs to the length limit, and sequences end at random (mean length
+half the limit).
 Needs as many idle cores as threads: OpenMP threads that share a core with other work wait for each
 other, and rates fall up to a hundredfold.
 

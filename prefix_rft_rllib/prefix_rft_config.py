@@ -142,7 +142,8 @@ class PrefixRFTConfig(AlgorithmConfig):
             weight_decay: AdamW's decoupled weight decay.
             adam_betas: AdamW's betas.
             lr_schedule: "constant" or "cosine" (to 0), after the warm-up.
-            lr_warmup_steps: Optimizer steps over which `lr` rises linearly from 0.
+            lr_warmup_steps: Optimizer steps n over which the rate rises linearly, from lr / n in
+                the first one to `lr`; 0 for no warm-up.
             lr_schedule_steps: Optimizer steps until a cosine schedule reaches 0.
             max_tokens_per_microbatch: Padded tokens of one forward and backward pass. Bounds
                 memory; the result does not depend on it.
@@ -172,8 +173,8 @@ class PrefixRFTConfig(AlgorithmConfig):
             engine_config: Keyword arguments of the engine.
             temperature: Sampling temperature; also that of the trained policy's log-probabilities.
             top_p: Nucleus of the sampling distribution, in (0, 1].
-            **kwargs: RLlib's own. `num_envs_per_env_runner` is how many responses a runner plays
-                and verifies at the same time.
+            **kwargs: RLlib's own. `num_envs_per_env_runner` is how many responses a runner verifies
+                at the same time; generation is one batch whatever it is.
 
         Returns:
             This config.

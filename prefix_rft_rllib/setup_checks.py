@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
@@ -44,7 +45,7 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
 
 def _check_env(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
     """Make one environment, and see that it reads the settings that the planner reads."""
-    env = make_token_env(config.env, config.token_env_config())
+    env: Any = make_token_env(config.env, config.token_env_config())
     settings = env.unwrapped.problem_set.settings
     env.close()
     for name, value in vars(settings).items():

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from prefix_rft_rllib import metrics
+from prefix_rft_rllib.evaluation import evaluate_problems
 from prefix_rft_rllib.rollout_records import RolloutRecord
+from tests.test_evaluation import TableAlgorithm, problems
 
 DOCS = Path(__file__).parent.parent / "docs" / "run_directory.md"
 
@@ -35,10 +37,25 @@ def defined_metrics() -> dict[str, str]:
     return found
 
 
+def evaluation_metrics(defined: dict[str, str]) -> dict[str, str]:
+    """Key and meaning of every number that an evaluation of a held-out set gives."""
+    by_name = {key.rpartition("/")[2]: meaning for key, meaning in defined.items()}
+    results = evaluate_problems(TableAlgorithm(), problems("a"), num_samples=1)
+    return {f"evaluation/<set>/{name}": by_name[name] for name in results}
+
+
 def test_the_documented_metrics_are_those_of_the_metrics_module():
-    assert documented_rows("Metrics") == defined_metrics()
-    assert "rollouts/reward_mean" in defined_metrics()
-    assert "evaluation/<set>/avg_at_k" in defined_metrics()
+    defined = defined_metrics()
+    assert documented_rows("Metrics") == defined | evaluation_metrics(defined)
+    assert "rollouts/reward_mean" in defined
+    assert "evaluation/<set>/avg_at_k" in defined
+
+
+def test_the_documented_evaluation_metrics_are_those_of_an_evaluation():
+    rows = documented_rows("Metrics")
+    documented = {key: text for key, text in rows.items() if key.startswith("evaluation/")}
+    assert documented == evaluation_metrics(defined_metrics())
+    assert "evaluation/<set>/response_length_mean" in documented
 
 
 def test_the_documented_fields_of_a_rollout_are_those_of_the_record():

@@ -16,8 +16,9 @@ the model. To debug, use `--num-env-runners 0`: everything runs in one process, 
 raised there.
 
 Settings that matter: `--max-prompt-tokens` and `--max-response-tokens` (memory and time; their sum
-must not exceed the model's positions: 1024 + 3072 for a model of 4096), `num_schedule_iterations`
-(equal to the number of iterations), `lr` (1e-6 in the paper).
+must not exceed the model's positions; the defaults, 1024 and 3072, fit a model of 4096, the paper's
+are 1024 and 8192), `num_schedule_iterations` (equal to the number of iterations), `lr` (1e-6 in the
+paper).
 
 Results to expect with `--small`: nearly all rewards are 0 (the model was never taught these
 problems), so nearly all advantages and weights are 0; what is to be seen is the log: prefix
@@ -39,7 +40,7 @@ config = (
     PrefixRFTConfig()
     .environment(
         "PrefixRFT/Math-v0",
-        env_config={"max_prompt_tokens": 1024, "max_response_tokens": 8192},
+        env_config={"max_prompt_tokens": 1024, "max_response_tokens": 3072},
     )
     .env_runners(num_env_runners=2, engine="transformers")
     .training(
@@ -119,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="Hugging Face model directory")
     parser.add_argument("--small", action="store_true", help="the shipped model, small sizes")
     parser.add_argument("--max-prompt-tokens", type=int, help="default 1024")
-    parser.add_argument("--max-response-tokens", type=int, help="default 8192, small: 768")
+    parser.add_argument("--max-response-tokens", type=int, help="default 3072, small: 768")
     parser.add_argument("--num-iterations", type=int, default=500)
     parser.add_argument("--num-env-runners", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

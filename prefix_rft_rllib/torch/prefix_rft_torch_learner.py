@@ -143,9 +143,9 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
     def _microbatches(self, columns: TokenColumns, prepared: PreparedWeights) -> list[_Part]:
         """Rows of the training pass; rows that cannot move the policy are left out.
 
-        Backward passes are collective, so all learners get equally many, and at least one: a
-        minibatch without any weight takes its (zero) step like any other. What is missing is
-        filled up with the first row, whose loss then counts nothing.
+        At least one micro-batch: a minibatch without any weight takes a step with zero gradient.
+        And equally many on all learners, filled up with the first row at a loss of 0: needed where
+        every pass communicates (a sharded module); DDP exchanges gradients in the last one only.
         """
         lengths = row_lengths(columns.region)
         is_active = prepared.active_rows().cpu()

@@ -55,6 +55,7 @@ def test_constant_length_without_rollouts_is_refused():
 def test_constant_length_without_rollouts_is_refused_by_every_learner():
     # The second and the third learner have nothing to divide, but would wait for the first.
     columns = make_columns(["xdd", "xx."], [0.0, 0.0])
+    columns = dataclasses.replace(columns, is_member=torch.zeros(2, dtype=torch.bool))
     shares = [columns.rows(torch.tensor(rows, dtype=torch.int64)) for rows in ([0], [1], [])]
     a_rule = rule("demonstration", "imitation", Constant(1.0))
 

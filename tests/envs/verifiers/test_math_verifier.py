@@ -151,9 +151,12 @@ def test_a_killed_worker_is_an_error_not_a_wrong_answer():
         with ThreadPoolExecutor(1) as executor:
             future = executor.submit(verifier.verify, POWER_TOWER, "2")
             time.sleep(0.3)
-            for process_id in children(nursery):
+            workers = children(nursery)
+            for process_id in workers:
                 os.kill(process_id, signal.SIGKILL)
             assert future.result(timeout=5) is Verdict.ERROR
+        # The idle worker was killed too; while it is dying it would take a job along.
+        assert wait_until(lambda: not any(map(is_running, workers)))
         assert verifier.verify(r"\boxed{2.0}", "2") is Verdict.CORRECT
 
 
