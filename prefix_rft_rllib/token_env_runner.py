@@ -25,7 +25,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from prefix_rft_rllib.connectors import episodes as columns
+from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
@@ -187,19 +187,19 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         assert terminated or truncated, "the response ended before the environment"
         num_prompt = len(state) - rollout.num_prefix_tokens
         given = [np.nan] * rollout.num_prefix_tokens
-        return columns.build_episode(
+        return row_data.build_episode(
             state[:num_prompt].tolist(),
             [*state[num_prompt:].tolist(), *generation.token_ids],
             reward=float(reward),
             logps=[*given, *generation.logps],
             terminated=terminated,
             custom_data={
-                columns.ROLLOUT: rollout,
-                columns.NUM_PREFIX_TOKENS: rollout.num_prefix_tokens,
-                columns.IS_DEMONSTRATION: False,
-                columns.VERDICT: info["verdict"],
-                columns.FINISH_REASON: generation.finish_reason,
-                columns.WEIGHTS_SEQ_NO: self._weights_seq_no,
+                row_data.ROLLOUT: rollout,
+                row_data.NUM_PREFIX_TOKENS: rollout.num_prefix_tokens,
+                row_data.IS_DEMONSTRATION: False,
+                row_data.VERDICT: info["verdict"],
+                row_data.FINISH_REASON: generation.finish_reason,
+                row_data.WEIGHTS_SEQ_NO: self._weights_seq_no,
             },
         )
 
@@ -278,7 +278,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
 
     def _log_metrics(self, sampled: list[SingleAgentEpisode]) -> None:
         """Counters under RLlib's own keys; a sampled token is an env step, a given one is not."""
-        num_steps = sum(len(e) - e.custom_data[columns.NUM_PREFIX_TOKENS] for e in sampled)
+        num_steps = sum(len(e) - e.custom_data[row_data.NUM_PREFIX_TOKENS] for e in sampled)
         self.num_env_steps_sampled_lifetime += num_steps
         log = self.metrics.log_value
         log(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum", with_throughput=True)

@@ -119,9 +119,8 @@ def test_framework_free_learner_knows_connectors_only():
 
 def test_env_runner_knows_neither_learner_nor_methods():
     path = ROOT / PACKAGE / "token_env_runner.py"
-    forbidden = {"methods", "prefix_rft_learner", "prefix_rft", "prefix_rft_config", "groups"}
-    forbidden |= {"torch.prefix_rft_torch_learner", "setup_checks", "evaluation"}
-    assert not [module for module in own(imports_of(path)) if is_in(module, forbidden)]
+    rooms = {"core", "engines", "envs", "connectors", "metrics"}
+    assert_layer([path], libraries={"gymnasium", "numpy", "ray"}, rooms=rooms)
 
 
 def test_methods_are_made_of_core_pieces_only():

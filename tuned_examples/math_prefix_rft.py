@@ -9,7 +9,8 @@ seen working on two CPU cores.
 How to run:
     python tuned_examples/math_prefix_rft.py --data train.jsonl --small --num-iterations 5
     python tuned_examples/math_prefix_rft.py --data train.jsonl --model Qwen2.5-Math-1.5B/
-    python tuned_examples/math_prefix_rft.py --data train.jsonl --small --tune   # 2x2 grid
+    python tuned_examples/math_prefix_rft.py --data train.jsonl --small --tune \
+        --num-env-runners 1 --num-iterations 5                                  # 2x2 grid
     On a cluster: `ray up`, then the same command with more `--num-env-runners`.
 A run ends with a checkpoint and a model in `runs/math_prefix_rft_seed<seed>/` and shows how to use
 the model. To debug, use `--num-env-runners 0`: everything runs in one process, and errors are
@@ -73,6 +74,13 @@ def apply_small() -> None:
 
 def run_tune(num_iterations: int) -> None:
     """A 2x2 grid over the learning rate and the share of prefix tokens that is kept."""
+    needed, available = 1 + config.num_env_runners, ray.cluster_resources()["CPU"]
+    if needed > available:
+        # Tune would wait for ever for a trial's resources.
+        raise SystemExit(
+            f"A trial needs {needed} CPUs (one for itself, one per env runner), Ray has "
+            f"{available:g}: lower --num-env-runners to {max(0, int(available) - 1)}."
+        )
     config.training(
         lr=tune.grid_search([1e-6, 1e-5]),
         method_config={

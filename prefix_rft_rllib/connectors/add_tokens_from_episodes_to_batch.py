@@ -10,10 +10,10 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 
-from prefix_rft_rllib.connectors import episodes as columns
+from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.core.tokens import Region, TokenColumns, pad_rows
 
-PER_ROW_COLUMNS = (columns.MINIBATCH, columns.IS_LOGGED)
+PER_ROW_COLUMNS = (row_data.MINIBATCH, row_data.IS_LOGGED)
 """Columns of the batch beside those of `TokenColumns`, one value per row."""
 
 
@@ -66,9 +66,9 @@ def token_columns_of(episodes: list[SingleAgentEpisode]) -> TokenColumns:
         Columns without `old_logp` and `entropy`.
     """
     custom = [episode.custom_data for episode in episodes]
-    prompts = [columns.prompt_ids_of(episode) for episode in episodes]
-    responses = [columns.response_ids_of(episode) for episode in episodes]
-    logps = [columns.engine_logps_of(episode) for episode in episodes]
+    prompts = [row_data.prompt_ids_of(episode) for episode in episodes]
+    responses = [row_data.response_ids_of(episode) for episode in episodes]
+    logps = [row_data.engine_logps_of(episode) for episode in episodes]
     tokens = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
     regions = [
         _region_codes(len(prompt), len(response), data)
@@ -81,10 +81,10 @@ def token_columns_of(episodes: list[SingleAgentEpisode]) -> TokenColumns:
     return TokenColumns(
         input_ids=pad_rows(tokens, pad_value=0, dtype=torch.int64),
         region=pad_rows(regions, pad_value=Region.PADDING, dtype=torch.int8),
-        advantage=torch.tensor([d[columns.ADVANTAGE] for d in custom], dtype=torch.float32),
-        row_index=torch.tensor([d[columns.ROW_INDEX] for d in custom], dtype=torch.int64),
-        row_key=torch.tensor([d[columns.ROW_KEY] for d in custom], dtype=torch.int64),
-        is_member=torch.tensor([d[columns.IS_MEMBER] for d in custom], dtype=torch.bool),
+        advantage=torch.tensor([d[row_data.ADVANTAGE] for d in custom], dtype=torch.float32),
+        row_index=torch.tensor([d[row_data.ROW_INDEX] for d in custom], dtype=torch.int64),
+        row_key=torch.tensor([d[row_data.ROW_KEY] for d in custom], dtype=torch.int64),
+        is_member=torch.tensor([d[row_data.IS_MEMBER] for d in custom], dtype=torch.bool),
         engine_logp=pad_rows(engine_logps, pad_value=float("nan"), dtype=torch.float32),
     )
 
@@ -93,8 +93,8 @@ def _region_codes(num_prompt: int, num_response: int, data: dict[str, Any]) -> n
     """Region of every token of one row, (num_prompt + num_response,) int8."""
     codes = np.full(num_prompt + num_response, Region.RESPONSE, np.int8)
     codes[:num_prompt] = Region.PROMPT
-    if data[columns.IS_DEMONSTRATION]:
+    if data[row_data.IS_DEMONSTRATION]:
         codes[num_prompt:] = Region.DEMONSTRATION
     else:
-        codes[num_prompt : num_prompt + data[columns.NUM_PREFIX_TOKENS]] = Region.PREFIX
+        codes[num_prompt : num_prompt + data[row_data.NUM_PREFIX_TOKENS]] = Region.PREFIX
     return codes
