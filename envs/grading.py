@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefix_rft_rllib.envs.verifiers import load_verifier, shared_math_verifier
 from prefix_rft_rllib.envs.verifiers.math_answers import has_content
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.envs.problems import Problem
@@ -51,7 +51,7 @@ def refuses_answer(outcome: Outcome, problem: Problem) -> bool:
 
 def outcome_name(outcome: Outcome) -> str:
     """Return the verdict's name, or "SCORED" for a number."""
-    return outcome.name if isinstance(outcome, Verdict) else "SCORED"
+    return outcome.name if isinstance(outcome, Verdict) else SCORED
 
 
 def map_in_threads(

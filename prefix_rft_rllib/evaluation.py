@@ -12,7 +12,7 @@ from prefix_rft_rllib.connectors.episodes import VERDICT
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.envs.problems import Problem
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 
 if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -63,7 +63,7 @@ def evaluate_problems(
 def _is_solution(episode: SingleAgentEpisode) -> bool:
     """Whether the verifier accepted: CORRECT, or a number above 0 from one that gives numbers."""
     verdict = episode.custom_data[VERDICT]
-    return verdict == Verdict.CORRECT.name or (verdict == "SCORED" and episode.get_return() > 0)
+    return verdict == Verdict.CORRECT.name or (verdict == SCORED and episode.get_return() > 0)
 
 
 def _plain(algorithm: "PrefixRFT", problems: Sequence[Problem], num_samples: int) -> list[Rollout]:

@@ -36,7 +36,7 @@ def iteration_log(run_dir: str | Path, iteration: int, method: Method) -> str:
         raise ValueError(f"`iteration` ({iteration}) is not in {directory}. It has: {found}.")
     lines = [_summary_line(rows[iteration])]
     path = directory / ROLLOUTS_FOLDER / f"iteration_{iteration:06d}.jsonl.gz"
-    schedule = getattr(method.prefix_sampler, "fraction", None)
+    schedule = method.prefix_sampler.fraction
     if schedule is not None and path.exists():
         records = [record for record in read_rollouts(path) if record.prefix_fraction]
         lines += [_rollout_line(record, schedule.high) for record in records]

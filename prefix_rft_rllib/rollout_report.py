@@ -8,7 +8,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 from prefix_rft_rllib.groups import Group
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.rollout_records import RolloutRecord
@@ -52,7 +52,7 @@ def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[s
         metrics.NUM_PREFIXES_CUT: sum(rollout.was_cut for rollout in drawn),
         metrics.NUM_SAMPLED_TOKENS: num_tokens - num_given,
     }
-    for name in [*(verdict.name for verdict in Verdict), "SCORED"]:
+    for name in [*(verdict.name for verdict in Verdict), SCORED]:
         counts[f"{metrics.VERDICTS}/{name}"] = verdicts[name]
     return counts | {name: sum(v) / len(v) for name, v in means.items() if v}
 
@@ -119,5 +119,5 @@ def _regions(data: dict[str, Any], num_tokens: int) -> list[str]:
 
 def window_low_of(method: Method, iteration: int) -> float | None:
     """Low end of the method's prefix window, None if it never uses a prefix."""
-    schedule = getattr(method.prefix_sampler, "fraction", None)
+    schedule = method.prefix_sampler.fraction
     return None if schedule is None else schedule.low_at(iteration)

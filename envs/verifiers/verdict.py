@@ -27,3 +27,7 @@ class Verdict(enum.StrEnum):
 
     ERROR = "ERROR"
     """The verifier failed (worker lost, memory limit), or the gold answer is unreadable."""
+
+
+SCORED = "SCORED"
+"""Stands for the verdict where a verifier returned a number."""

@@ -65,7 +65,8 @@ def run_nursery(control: socket.socket, memory_limit_mb: int, grade: Grade) -> N
     caller_id = os.getppid()
     workers: set[int] = set()
     dying: set[int] = set()
-    control.sendall(_PID.pack(os.getpid()))
+    nursery_id = os.getpid()
+    control.sendall(_PID.pack(nursery_id))
     while os.getppid() == caller_id:
         for process_id in list(dying):
             if os.waitpid(process_id, os.WNOHANG)[0]:
@@ -90,6 +91,7 @@ def run_nursery(control: socket.socket, memory_limit_mb: int, grade: Grade) -> N
         worker_id = os.fork()
         if worker_id == 0:
             control.close()
+            _die_with_parent(nursery_id)
             run_worker(socket.socket(fileno=fds[0]), memory_limit_mb, grade)
         os.close(fds[0])
         workers.add(worker_id)
@@ -98,7 +100,6 @@ def run_nursery(control: socket.socket, memory_limit_mb: int, grade: Grade) -> N
 
 def run_worker(link: socket.socket, memory_limit_mb: int, grade: Grade) -> None:
     """Answer jobs until the caller closes the link; never returns."""
-    _die_with_parent()
     memory_limit = memory_limit_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -144,10 +145,13 @@ def _peak_address_space() -> int:
     return 0
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent_id: int) -> None:
     """Ask the kernel (Linux) for SIGKILL when the nursery dies."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The nursery may have died before the kernel was asked: then no signal would ever come.
+    if os.getppid() != parent_id:
+        os._exit(0)
 
 
 def _receive_exactly(link: socket.socket, size: int) -> bytes:

@@ -18,8 +18,8 @@ from prefix_rft_rllib.core.shares import check_at_least, check_fraction, floor_s
 class PrefixSampler(abc.ABC):
     """Decides which members of a group start from a prefix."""
 
-    fraction: Schedule
-    """Share of the demonstration to give. Read for members with a draw only."""
+    fraction: Schedule | None = None
+    """Share of the demonstration to give; None for a sampler that never draws."""
 
     @abc.abstractmethod
     def draw_member(self, member: int) -> int | None:
@@ -240,6 +240,7 @@ def _plan_rollout(sampler: PrefixSampler, group: GroupSpec, member: int) -> Roll
     num_demonstrations = len(group.demonstration_lengths)
     if draw_member is None or num_demonstrations == 0:
         return plain
+    assert sampler.fraction is not None, "a sampler that draws has a schedule"
     draw = uniform(*group.key("prefix_fraction", draw_member))
     fraction = sampler.fraction.draw(group.iteration, draw)
     if fraction == 0:

@@ -47,8 +47,8 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
     @override(Learner)
     def build(self) -> None:
         super().build()
-        self._rules = self.config.build_method().rules
-        self._clip = self.config.build_method().clip
+        method = self.config.build_method()
+        self._rules, self._clip = method.rules, method.clip
         several = self.config.num_learners > 1
         self._pool = DistributedPool(self._device) if several else LearnerPool()
         self._max_response_tokens = self.config.max_response_tokens
