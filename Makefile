@@ -11,7 +11,7 @@ METHOD ?= prefix_rft
 SEED ?= 0
 CODE := prefix_rft_rllib envs tuned_examples tests benchmarks setup.py
 
-.PHONY: install quickstart test test-slow check format bench clean
+.PHONY: install quickstart test test-slow check format docs bench clean
 
 install: $(VENV)/installed
 
@@ -51,6 +51,11 @@ test-slow: install
 format: install
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+# The page of all methods, written from their docstrings.
+docs: install
+	$(BIN)/python -m prefix_rft_rllib.methods.page > docs/methods.md.new
+	mv docs/methods.md.new docs/methods.md
 
 # Each command takes a few minutes on 2 idle cores; none needs data from elsewhere.
 RESULTS := benchmarks/results

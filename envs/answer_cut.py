@@ -46,12 +46,7 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
     key = (problem_id, demonstration_index)
     if key not in problem_set.answer_cuts:
         problem = problem_set.by_id(problem_id)
-        if not 0 <= demonstration_index < len(problem.demonstrations):
-            raise ValueError(
-                f"demonstration_index ({demonstration_index}) is out of range: problem "
-                f"{problem_id!r} has {len(problem.demonstrations)} demonstrations."
-            )
-        token_ids = problem.demonstrations[demonstration_index]
+        token_ids = problem_set.demonstration(problem_id, demonstration_index)
         text = decode_response(problem_set.tokenizer, token_ids)
         start = None
         for box_start, box_end in boxes(text):

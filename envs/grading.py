@@ -54,6 +54,11 @@ def outcome_name(outcome: Outcome) -> str:
     return outcome.name if isinstance(outcome, Verdict) else SCORED
 
 
+def reward_of(outcome: Outcome, rewards: Mapping[str, float]) -> float:
+    """Return the reward of an outcome: a number is its own, a verdict's is 0.0 if not listed."""
+    return rewards.get(outcome.name, 0.0) if isinstance(outcome, Verdict) else outcome
+
+
 def map_in_threads(
     num_threads: int, function: Callable[..., Result], *arguments: Iterable[Any]
 ) -> Iterator[Result]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +17,7 @@ from prefix_rft_rllib.envs.grading import (
     is_accepted,
     outcome_name,
     refuses_answer,
+    reward_of,
 )
 from prefix_rft_rllib.envs.problem_rows import fingerprint
 from prefix_rft_rllib.envs.prompting import (
@@ -30,8 +29,7 @@ from prefix_rft_rllib.envs.prompting import (
 )
 from prefix_rft_rllib.envs.raw_problems import RawProblem, read_problems
 from prefix_rft_rllib.envs.settings import EnvSettings
-
-logger = logging.getLogger(__name__)
+from prefix_rft_rllib.envs.subsets import keep_demonstrations, split_off, without_clashes
 
 _NUM_CACHED_SETS = 8
 
@@ -120,8 +118,8 @@ class ProblemSet:
         problems: All problems, training problems first.
         tokenizer: The transformers tokenizer.
         settings: The checked `env_config`.
-        counts: Rows, merged rows, drops by filter, demonstrations, demonstrations set aside,
-            problems by split.
+        counts: Rows, merged rows, drops by filter, demonstrations, demonstrations set aside or left
+            out, problems by split.
     """
 
     def __init__(
@@ -137,6 +135,9 @@ class ProblemSet:
         self.counts = dict(counts)
         self.answer_cuts: dict[tuple[str, int], int | None] = {}  # see `answer_cut`
         self.undecided_cuts: set[tuple[str, int]] = set()
+        self.step_ends: dict[tuple[str, int], tuple[int, ...]] = {}  # see `step_ends`
+        self.demonstration_rewards: dict[tuple[str, int], float] = {}  # `demonstration_reward`
+        self.undecided_rewards: set[tuple[str, int]] = set()
         self._by_id = {problem.problem_id: problem for problem in self.problems}
         assert len(self._by_id) == len(self.problems), "the loader makes problem ids unique"
 
@@ -181,6 +182,35 @@ class ProblemSet:
             )
         return problem
 
+    def demonstration(self, problem_id: str, demonstration_index: int) -> tuple[int, ...]:
+        """Return the token ids of one demonstration, end token included.
+
+        Raises:
+            ValueError: If there is no such problem or demonstration.
+        """
+        problem = self.by_id(problem_id)
+        if not 0 <= demonstration_index < len(problem.demonstrations):
+            raise ValueError(
+                f"demonstration_index ({demonstration_index}) is out of range: problem "
+                f"{problem_id!r} has {len(problem.demonstrations)} demonstrations."
+            )
+        return problem.demonstrations[demonstration_index]
+
+    def grade_response(
+        self, problem: Problem, response_ids: Sequence[int]
+    ) -> tuple[Outcome, float]:
+        """Grade a whole response, prefix and end token included.
+
+        Args:
+            problem: What it responds to.
+            response_ids: Its token ids; special tokens are left out of the graded text.
+
+        Returns:
+            The verifier's outcome and the reward that the settings pay for it.
+        """
+        outcome = self.grader.grade(decode_response(self.tokenizer, response_ids), problem)
+        return outcome, reward_of(outcome, self.settings.rewards)
+
 
 _cache: OrderedDict[str, ProblemSet] = OrderedDict()
 _cache_lock = threading.Lock()
@@ -221,16 +251,12 @@ def _load(settings: EnvSettings) -> ProblemSet:
     counts: Counter[str] = Counter()
     raw = read_problems(settings.data, settings, counts)
     problems = _build(raw, "train", renderer, tokenizer, settings, counts)
-    fraction = settings.held_out_fraction
-    problems = [
-        replace(p, split="held_out") if _hash_share(p.problem_id) < fraction else p
-        for p in problems
-    ]
-    problems.sort(key=lambda p: p.split != "train")
+    problems = split_off(problems, settings.held_out_fraction)
+    problems = keep_demonstrations(problems, settings.demonstration_fraction, counts)
     for name, sources in settings.held_out_data.items():
         raw = read_problems(sources, settings, counts)
         held_out = _build(raw, name, renderer, tokenizer, settings, counts)
-        problems += _without_clashes(held_out, name, problems, counts)
+        problems += without_clashes(held_out, name, problems, counts)
     for problem in problems:
         counts["problems"] += 1
         split = problem.split
@@ -320,31 +346,3 @@ def _with_gradeable_answer(
     kept = [p for p, o in zip(problems, outcomes, strict=True) if not refuses_answer(o, p)]
     counts["dropped_no_parseable_answer"] += len(problems) - len(kept)
     return kept
-
-
-def _hash_share(problem_id: str) -> float:
-    """Map an id to [0, 1), evenly and for ever the same."""
-    digest = hashlib.sha256(problem_id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _without_clashes(
-    held_out: list[Problem], name: str, others: Sequence[Problem], counts: Counter[str]
-) -> list[Problem]:
-    """Make ids unique by the set's name where needed, and count problems also trained on."""
-    ids = {problem.problem_id for problem in others}
-    train_prompts = {problem.prompt for problem in others if problem.split == "train"}
-    num_seen = sum(problem.prompt in train_prompts for problem in held_out)
-    if num_seen:
-        counts[f"also_in_train:{name}"] = num_seen
-        logger.warning(
-            "%d of the %d held-out problems in %r are training problems too: their accuracy is "
-            "no test.",
-            num_seen,
-            len(held_out),
-            name,
-        )
-    return [
-        replace(p, problem_id=f"{name}/{p.problem_id}") if p.problem_id in ids else p
-        for p in held_out
-    ]

@@ -47,6 +47,7 @@ class EnvSettings:
     max_response_tokens: int = 8192
     held_out_fraction: float = 0.0
     held_out_data: Mapping[str, tuple[DataSource, ...]] = field(default_factory=dict)
+    demonstration_fraction: float = 1.0
     filters: tuple[str, ...] = ()
     verifier: str = "math"
     verifier_config: Mapping[str, Any] = field(default_factory=dict)
@@ -165,7 +166,9 @@ def _check_types(values: dict[str, Any]) -> None:
         if not isinstance(value, bool) and value not in allowed:
             choices = "True or False" if None not in allowed else "None, True or False"
             raise ValueError(f"env_config[{key!r}] must be {choices}, got {value!r}.")
-    _check_fraction(values.get("held_out_fraction", 0.0))
+    for key in ("held_out_fraction", "demonstration_fraction"):
+        if key in values:
+            _check_fraction(key, values[key], may_be_one=key == "demonstration_fraction")
     for ours, theirs in values.get("fields", {}).items():
         if ours not in FIELDS or not isinstance(theirs, str) or not theirs:
             raise ValueError(
@@ -174,12 +177,15 @@ def _check_types(values: dict[str, Any]) -> None:
             )
 
 
-def _check_fraction(value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        hint = ""
-        if isinstance(value, int | float) and 1 < value < 100:
-            hint = f" It is a share, not a percentage: use {value / 100:g} for {value:g}%."
-        raise ValueError(f"env_config['held_out_fraction'] must be in [0, 1), got {value!r}.{hint}")
+def _check_fraction(key: str, value: Any, *, may_be_one: bool) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (0 <= value < 1 or (may_be_one and value == 1)):
+        return
+    hint = ""
+    if is_number and (1 < value < 100 or (may_be_one and value == 100)):
+        hint = f" It is a share, not a percentage: use {value / 100:g} for {value:g}%."
+    allowed = "[0, 1]" if may_be_one else "[0, 1)"
+    raise ValueError(f"env_config[{key!r}] must be in {allowed}, got {value!r}.{hint}")
 
 
 def _checked_filters(filters: Any) -> tuple[str, ...]:

@@ -10,8 +10,6 @@ import numpy as np
 
 from prefix_rft_rllib.envs.grading import outcome_name
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
-from prefix_rft_rllib.envs.prompting import decode_response
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
 RESET_INFO_KEYS = ("problem_id", "prompt_ids", "num_prefix_tokens")
@@ -86,7 +84,6 @@ class TokenEnv(gym.Env[np.ndarray, int]):
                 )
             self.vocab_size = settings.vocab_size
         self.max_response_tokens = settings.max_response_tokens
-        self._rewards = settings.rewards
         self._end_token = int(tokenizer.eos_token_id)
         window = settings.max_prompt_tokens + settings.max_response_tokens
         self.action_space = gym.spaces.Discrete(self.vocab_size)
@@ -172,12 +169,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     def _graded(self) -> tuple[float, dict[str, Any]]:
         assert self._problem is not None
         response_ids = self._window[len(self._problem.prompt_ids) : self._length].tolist()
-        text = decode_response(self.problem_set.tokenizer, response_ids)
-        outcome = self.problem_set.grader.grade(text, self._problem)
-        if isinstance(outcome, Verdict):
-            reward = self._rewards.get(outcome.name, 0.0)
-        else:
-            reward = outcome
+        outcome, reward = self.problem_set.grade_response(self._problem, response_ids)
         return reward, {"verdict": outcome_name(outcome)}
 
     def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, tuple[int, ...]]:

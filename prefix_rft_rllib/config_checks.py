@@ -105,6 +105,7 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
         "num_envs_per_env_runner": 1,
         "held_out_num_samples": 1,
         "lr_warmup_steps": 0,
+        "max_resampling_rounds": 0,
         "num_logged_groups": 0,
     }
     for name, least in whole.items():
@@ -132,6 +133,10 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
         "dual_clip": (lambda v: v is None or (_at_least_0(v) and v > 1), "above 1, or None"),
         "entropy_coeff": (_at_least_0, "a number of at least 0"),
         "kl_coeff": (_at_least_0, "a number of at least 0"),
+        "importance_weight_cap": (
+            lambda v: v is None or (_at_least_0(v) and v >= 1),
+            "at least 1, or None for no importance weights",
+        ),
         "weight_decay": (_at_least_0, "a number of at least 0"),
         "grad_clip": (lambda v: v is None or (_at_least_0(v) and v > 0), "above 0, or None"),
         "adam_betas": (_are_betas, "two numbers in [0, 1)"),
@@ -199,10 +204,10 @@ def _check_combinations(config: PrefixRFTConfig) -> None:
         )
     method = config.build_method()
     method.check(config.group_size)
-    if method.stages or method.after_step is not None:
+    if config.max_resampling_rounds and not method.has_rollouts:
         config._value_error(
-            f"Method {method.name!r} has stages or a separate imitation step, which this "
-            "version does not run. Use a method of one stage."
+            f"`max_resampling_rounds` ({config.max_resampling_rounds}) has no effect: method "
+            f"{method.name!r} samples nothing. Leave it at 0."
         )
 
 

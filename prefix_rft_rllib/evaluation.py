@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from prefix_rft_rllib import metrics
-from prefix_rft_rllib.connectors.episodes import VERDICT
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.envs.problems import Problem
-from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
+from prefix_rft_rllib.groups import is_solution
 
 if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -47,10 +45,9 @@ def evaluate_problems(
     sampled = algorithm.sample_rollouts(_plain(algorithm, problems, num_samples))
     greedy = algorithm.sample_rollouts(_plain(algorithm, problems, 1), temperature=0.0)
     rewards = [float(episode.get_return()) for episode in sampled]
-    is_solution = [_is_solution(episode) for episode in sampled]
+    is_right = [is_solution(episode) for episode in sampled]
     solved = [
-        any(is_solution[start : start + num_samples])
-        for start in range(0, len(is_solution), num_samples)
+        any(is_right[start : start + num_samples]) for start in range(0, len(is_right), num_samples)
     ]
     return {
         metrics.AVG_AT_K: sum(rewards) / len(rewards),
@@ -58,12 +55,6 @@ def evaluate_problems(
         metrics.GREEDY_ACCURACY: sum(float(e.get_return()) for e in greedy) / len(greedy),
         metrics.RESPONSE_LENGTH_MEAN: sum(len(e) for e in sampled) / len(sampled),
     }
-
-
-def _is_solution(episode: SingleAgentEpisode) -> bool:
-    """Whether the verifier accepted: CORRECT, or a number above 0 from one that gives numbers."""
-    verdict = episode.custom_data[VERDICT]
-    return verdict == Verdict.CORRECT.name or (verdict == SCORED and episode.get_return() > 0)
 
 
 def _plain(algorithm: "PrefixRFT", problems: Sequence[Problem], num_samples: int) -> list[Rollout]:

@@ -1,18 +1,16 @@
-"""Groups: the plan of an iteration, and complete groups as rows for the learners."""
+"""Groups: complete groups as rows for the learners."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from prefix_rft_rllib.connectors import episodes as row_data
-from prefix_rft_rllib.core.prefix_sampling import GroupSpec, Rollout, plan_group
-from prefix_rft_rllib.core.problem_order import problem_indices
+from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash, uniform
 from prefix_rft_rllib.envs.problems import Problem
+from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
@@ -26,6 +24,7 @@ class Group:
         problem: The problem.
         rollouts: The planned attempts, in the order of their members.
         demonstration_indices: Demonstrations that become rows of their own.
+        demonstration_rewards: Their rewards, if they are members of the group; else empty.
         episodes: The finished attempts, in the order of `rollouts`; empty until sampled.
     """
 
@@ -33,6 +32,7 @@ class Group:
     problem: Problem
     rollouts: list[Rollout]
     demonstration_indices: list[int]
+    demonstration_rewards: list[float] = field(default_factory=list)
     episodes: list[SingleAgentEpisode] = field(default_factory=list)
 
     @property
@@ -41,62 +41,33 @@ class Group:
         return [float(episode.get_return()) for episode in self.episodes]
 
     @property
+    def member_rewards(self) -> list[float]:
+        """Reward of every member: the rollouts, then the demonstrations that are members."""
+        return self.rewards + self.demonstration_rewards
+
+    @property
     def has_signal(self) -> bool:
-        """Whether the rewards differ: else every advantage is 0."""
-        return len(set(self.rewards)) > 1
+        """Whether the members' rewards differ: else every advantage is 0."""
+        return len(set(self.member_rewards)) > 1
+
+    @property
+    def is_failed_with_demonstration(self) -> bool:
+        """Whether no rollout solved the problem, and there is a demonstration to learn from."""
+        is_solved = any(map(is_solution, self.episodes))
+        return bool(self.episodes and self.problem.demonstrations) and not is_solved
 
 
-def plan_groups(
-    config: PrefixRFTConfig,
-    method: Method,
-    problems: Sequence[Problem],
-    answer_cut: Callable[[str, int], int | None],
-    iteration: int,
-) -> list[Group]:
-    """Plan one iteration: problems, prefix lengths, demonstration rows.
-
-    A pure function of its arguments: the plan is the same for any number of env runners and after
-    a restore.
+def is_solution(episode: SingleAgentEpisode) -> bool:
+    """Whether the verifier accepted: CORRECT, or a number above 0 from one that gives numbers.
 
     Args:
-        config: The run's settings.
-        method: Its method.
-        problems: The training problems.
-        answer_cut: Tokens of a demonstration (problem id, index) before its answer; None: no cut.
-        iteration: Training iteration, from 0.
+        episode: A finished rollout.
 
     Returns:
-        One group per problem of the iteration.
+        True for a solution.
     """
-    groups = []
-    occurrences: Counter[str] = Counter()
-    max_response_tokens = config.max_response_tokens
-    indices = problem_indices(
-        len(problems), config.num_problems_per_iteration, iteration, config.seed
-    )
-    for group_id, index in enumerate(indices):
-        problem = problems[index]
-        spec = GroupSpec(
-            seed=config.seed,
-            iteration=iteration,
-            group_id=group_id,
-            problem_id=problem.problem_id,
-            num_rollouts=method.num_rollouts(config.group_size),
-            demonstration_lengths=[len(ids) for ids in problem.demonstrations],
-            answer_cut=partial(answer_cut, problem.problem_id),
-            max_response_tokens=max_response_tokens,
-            occurrence=occurrences[problem.problem_id],
-        )
-        occurrences[problem.problem_id] += 1
-        rows = method.demonstration_rows.indices(
-            seed=config.seed,
-            iteration=iteration,
-            problem_id=problem.problem_id,
-            num_demonstrations=len(problem.demonstrations),
-        )
-        rollouts = plan_group(method.prefix_sampler, spec) if spec.num_rollouts else []
-        groups.append(Group(group_id, problem, rollouts, rows))
-    return groups
+    verdict = episode.custom_data[row_data.VERDICT]
+    return verdict == Verdict.CORRECT.name or (verdict == SCORED and episode.get_return() > 0)
 
 
 def learner_rows(
@@ -120,8 +91,8 @@ def learner_rows(
     logged = _logged_groups(config, groups)
     rows: list[SingleAgentEpisode] = []
     for number, group in enumerate(groups):
-        _credit(method, group)
-        for episode in [*group.episodes, *_demonstration_episodes(method, group)]:
+        demonstrations = _demonstration_episodes(group, _credit(method, group))
+        for episode in [*group.episodes, *demonstrations]:
             rollout = episode.custom_data[row_data.ROLLOUT]
             episode.custom_data.update(
                 {
@@ -137,24 +108,34 @@ def learner_rows(
     return rows
 
 
-def _credit(method: Method, group: Group) -> None:
-    """Write every rollout's advantage."""
+def _credit(method: Method, group: Group) -> list[float]:
+    """Write every rollout's advantage; returns those of the demonstrations that are members."""
     if not group.episodes:
-        return
-    has_prefix = [rollout.has_prefix for rollout in group.rollouts]
-    advantages = method.advantage(group.rewards, has_prefix)
-    for episode, advantage in zip(group.episodes, advantages, strict=True):
+        return []
+    num_demonstrations = len(group.demonstration_rewards)
+    has_prefix = [rollout.has_prefix for rollout in group.rollouts] + [True] * num_demonstrations
+    advantages = method.advantage(group.member_rewards, has_prefix)
+    num_rollouts = len(group.episodes)
+    for episode, advantage in zip(group.episodes, advantages[:num_rollouts], strict=True):
         episode.custom_data[row_data.ADVANTAGE] = advantage
         episode.custom_data[row_data.IS_MEMBER] = True
+    return advantages[num_rollouts:]
 
 
-def _demonstration_episodes(method: Method, group: Group) -> list[SingleAgentEpisode]:
-    """The group's demonstration rows: whole demonstrations, nothing sampled."""
+def _demonstration_episodes(
+    group: Group, advantages: Sequence[float] = ()
+) -> list[SingleAgentEpisode]:
+    """The group's demonstration rows: whole demonstrations, nothing sampled.
+
+    Those of members come with their advantages; other rows have none.
+    """
     problem = group.problem
+    is_member = bool(advantages)
     return [
         row_data.build_episode(
             problem.prompt_ids,
             problem.demonstrations[index],
+            reward=group.demonstration_rewards[number] if is_member else 0.0,
             custom_data={
                 row_data.ROLLOUT: Rollout(
                     problem_id=problem.problem_id,
@@ -165,8 +146,8 @@ def _demonstration_episodes(method: Method, group: Group) -> list[SingleAgentEpi
                 ),
                 row_data.NUM_PREFIX_TOKENS: 0,
                 row_data.IS_DEMONSTRATION: True,
-                row_data.ADVANTAGE: 0.0,
-                row_data.IS_MEMBER: method.demonstration_rows.is_member,
+                row_data.ADVANTAGE: advantages[number] if is_member else 0.0,
+                row_data.IS_MEMBER: is_member,
             },
         )
         for number, index in enumerate(group.demonstration_indices)
@@ -191,3 +172,29 @@ def in_groups(groups: Sequence[Group], episodes: Sequence[SingleAgentEpisode]) -
         count = len(group.rollouts)
         group.episodes, remaining = remaining[:count], remaining[count:]
     assert not remaining, "more episodes than planned rollouts"
+
+
+def imitation_rows(
+    config: PrefixRFTConfig, groups: Sequence[Group], iteration: int
+) -> list[SingleAgentEpisode]:
+    """The rows of a separate step on demonstrations: one global minibatch.
+
+    Args:
+        config: The run's settings.
+        groups: Groups of demonstration rows.
+        iteration: Training iteration, from 0.
+
+    Returns:
+        The rows, with everything the learners need in `custom_data`.
+    """
+    rows = [episode for group in groups for episode in _demonstration_episodes(group)]
+    for number, episode in enumerate(rows):
+        episode.custom_data.update(
+            {
+                row_data.ROW_INDEX: number,
+                row_data.ROW_KEY: stable_hash("imitation", config.seed, iteration, number),
+                row_data.MINIBATCH: 0,
+                row_data.IS_LOGGED: False,
+            }
+        )
+    return rows

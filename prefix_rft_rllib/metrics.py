@@ -22,11 +22,17 @@ NUM_ROLLOUTS = "num_rollouts"
 NUM_PREFIX_ROLLOUTS = "num_prefix_rollouts"
 """Rollouts with at least one prefix token."""
 NUM_GROUPS = "num_groups"
-"""Groups (problems) sampled."""
+"""Groups (problems) sampled, those that were replaced too."""
 NUM_GROUPS_WITH_SIGNAL = "num_groups_with_signal"
 """Groups whose rewards are not all equal; the others have advantage 0."""
+NUM_GROUPS_REPLACED = "num_groups_replaced"
+"""Groups without signal that were sampled, counted above, and replaced by others."""
+REWARD_DEMONSTRATION_MEAN = "reward_demonstration_mean"
+"""Mean reward of the demonstrations that are members of their group."""
 PREFIX_WINDOW_LOW = "prefix_window_low"
 """Low end low_t of the interval u is drawn from, as a share of the demonstration."""
+PREFIX_WINDOW_HIGH = "prefix_window_high"
+"""High end of that interval."""
 PREFIX_FRACTION_MEAN = "prefix_fraction_mean"
 """Mean drawn share u of a demonstration, over the rollouts with a draw."""
 PREFIX_TOKENS_DRAWN_MEAN = "prefix_tokens_drawn_mean"
@@ -89,8 +95,17 @@ ENGINE_LOGP_GAP_MEAN = "engine_logp_gap_mean"
 """Mean |log pi_old(learner) - log pi_old(engine)| of sampled tokens, nats."""
 ENGINE_LOGP_GAP_MAX = "engine_logp_gap_max"
 """Largest such gap, nats."""
+IMPORTANCE_WEIGHT_MEAN = "importance_weight_mean"
+"""Mean truncated importance weight of sampled tokens; if `importance_weight_cap` is set."""
 KL_TO_REFERENCE = "kl_to_reference"
 """Mean k3 estimate of KL(pi || initial model) at sampled tokens, nats; if `kl_coeff` > 0."""
+
+# --- A separate step on demonstrations of failed problems, under `imitation_step/`. --------------
+# With `loss`, `grad_norm` and `lr` as above; absent in iterations without such a step.
+IMITATION_STEP = "imitation_step"
+
+NUM_ROWS = "num_rows"
+"""Demonstrations in the step."""
 
 # --- Time, under `time/`, seconds of wall time in the iteration. ---------------------------------
 TIME = "time"
@@ -159,6 +174,7 @@ LEARNER_METRICS = (
     PREFIX_LOSS,
     ENGINE_LOGP_GAP_MEAN,
     ENGINE_LOGP_GAP_MAX,
+    IMPORTANCE_WEIGHT_MEAN,
     KL_TO_REFERENCE,
 )
 """The learners' metrics; RLlib's own stand beside them in its results."""

@@ -50,12 +50,14 @@ class PrefixRFTConfig(AlgorithmConfig):
         self.group_size = 8
         self.num_problems_per_iteration = 128
         self.num_problems_per_minibatch = 64
+        self.max_resampling_rounds = 0
         # Loss.
         self.clip_param = 0.2
         self.clip_param_high: float | None = None
         self.dual_clip: float | None = None
         self.entropy_coeff = 0.0
         self.kl_coeff = 0.0
+        self.importance_weight_cap: float | None = None
         # Optimizer.
         self.lr = 1e-6
         self.num_epochs = 1
@@ -109,11 +111,13 @@ class PrefixRFTConfig(AlgorithmConfig):
         group_size: int = NotProvided,
         num_problems_per_iteration: int = NotProvided,
         num_problems_per_minibatch: int = NotProvided,
+        max_resampling_rounds: int = NotProvided,
         clip_param: float = NotProvided,
         clip_param_high: float | None = NotProvided,
         dual_clip: float | None = NotProvided,
         entropy_coeff: float = NotProvided,
         kl_coeff: float = NotProvided,
+        importance_weight_cap: float | None = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
         lr_schedule: str = NotProvided,
@@ -133,12 +137,17 @@ class PrefixRFTConfig(AlgorithmConfig):
             num_problems_per_iteration: Problems sampled per iteration, over all env runners.
             num_problems_per_minibatch: Problems per optimizer step, over all learners. Must
                 divide `num_problems_per_iteration`.
+            max_resampling_rounds: How often, in an iteration, groups of equal rewards are replaced
+                by groups of other problems (DAPO, arXiv 2503.14476, Sec. 3.2); 0 for never. What
+                is still without signal after the last round stays.
             clip_param: PPO clip: the ratio is clipped to [1 - clip_param, 1 + clip_param].
             clip_param_high: Upper clip; default `clip_param`.
             dual_clip: Bound c > 1 of the loss of tokens with negative weight (3 in the authors'
                 code); None for none.
             entropy_coeff: Weight of the entropy bonus on sampled tokens (global token mean).
             kl_coeff: Weight of the KL to the initial model on response tokens.
+            importance_weight_cap: Weigh sampled tokens by min(pi_old / pi_engine, cap), against the
+                mismatch of sampler and learner (2 is usual); None for no such weight.
             weight_decay: AdamW's decoupled weight decay.
             adam_betas: AdamW's betas.
             lr_schedule: "constant" or "cosine" (to 0), after the warm-up.

@@ -18,5 +18,8 @@ class PrefixRFTLearner(Learner):
         assert self._learner_connector is not None
         self._learner_connector.append(AddTokensFromEpisodesToBatch(device=self._device))
         self._learner_connector.append(
-            OldLogpAndEntropy(max_tokens_per_microbatch=self.config.max_tokens_per_microbatch)
+            OldLogpAndEntropy(
+                max_tokens_per_microbatch=self.config.max_tokens_per_microbatch,
+                importance_weight_cap=self.config.importance_weight_cap,
+            )
         )

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prefix_rft_rllib import metrics
-from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.rollout_records import RolloutRecord, read_rollouts
 from prefix_rft_rllib.run_directory import (
     ITERATION,
@@ -14,13 +13,12 @@ from prefix_rft_rllib.run_directory import (
 )
 
 
-def iteration_log(run_dir: str | Path, iteration: int, method: Method) -> str:
+def iteration_log(run_dir: str | Path, iteration: int) -> str:
     """The log of one finished iteration: verdicts, prefix rollouts, kept prefix tokens.
 
     Args:
         run_dir: The run directory; also of a run that goes on.
         iteration: Number of the iteration as in RLlib's results, from 1.
-        method: The run's method, whose schedule gives the upper end of the prefix window.
 
     Returns:
         Indented lines, each with a line break: one with groups and verdicts, one per rollout with
@@ -36,10 +34,9 @@ def iteration_log(run_dir: str | Path, iteration: int, method: Method) -> str:
         raise ValueError(f"`iteration` ({iteration}) is not in {directory}. It has: {found}.")
     lines = [_summary_line(rows[iteration])]
     path = directory / ROLLOUTS_FOLDER / f"iteration_{iteration:06d}.jsonl.gz"
-    schedule = method.prefix_sampler.fraction
-    if schedule is not None and path.exists():
+    if path.exists():
         records = [record for record in read_rollouts(path) if record.prefix_fraction]
-        lines += [_rollout_line(record, schedule.high) for record in records]
+        lines += [_rollout_line(record) for record in records]
     lines += _kept_lines(directory, iteration)
     return "".join(f"  {line}\n" for line in lines)
 
@@ -75,10 +72,11 @@ def _summary_line(row: dict[str, float]) -> str:
     )
 
 
-def _rollout_line(record: RolloutRecord, window_high: float) -> str:
+def _rollout_line(record: RolloutRecord) -> str:
     return (
         f"{record.problem_id}: u {record.prefix_fraction:.3f} in "
-        f"[{record.window_low:.3f}, {window_high:.3f}], drawn {record.drawn_prefix_tokens} tokens, "
+        f"[{record.window_low:.3f}, {record.window_high:.3f}], "
+        f"drawn {record.drawn_prefix_tokens} tokens, "
         f"prefix {record.num_prefix_tokens}{' (cut)' if record.was_cut else ''}, "
         f"{record.verdict}, advantage {record.advantage:+.3f}, "
         f"weights of kept tokens {kept_prefix_weights(record)}"

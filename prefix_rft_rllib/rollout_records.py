@@ -44,7 +44,8 @@ class RolloutRecord:
         drawn_prefix_tokens: floor(u * demonstration length), before any limit, tokens.
         num_prefix_tokens: Length of the prefix after all limits, tokens.
         was_cut: True if the prefix was shortened so that it ends before the answer.
-        window_low: Low end of the interval u was drawn from; None for methods without prefixes.
+        window_low: Low end of the interval u was drawn from; None without a draw.
+        window_high: High end of that interval.
         reward: Sum of the episode's rewards.
         verdict: Name of the verifier's verdict, or "SCORED" when it gave a number; None for a
             demonstration row.
@@ -77,6 +78,7 @@ class RolloutRecord:
     num_prefix_tokens: int = 0
     was_cut: bool = False
     window_low: float | None = None
+    window_high: float | None = None
     reward: float
     verdict: str | None
     finish_reason: str | None

@@ -1,25 +1,25 @@
 """Rollouts in numbers: metrics of an iteration, and records for the run directory."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
+from prefix_rft_rllib.core.prefix_schedules import Window
 from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 from prefix_rft_rllib.groups import Group
-from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.rollout_records import RolloutRecord
 
 
-def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str, float]:
     """Metrics of one iteration's rollouts; see `metrics.py` for each key.
 
     Args:
         groups: Complete groups. Groups without rollouts count as groups only.
-        window_low: Low end of the prefix window; None for a method without prefixes.
+        window: The prefix window; None for a method without prefixes.
 
     Returns:
         Numbers by key; means over nothing are left out.
@@ -42,7 +42,9 @@ def rollout_metrics(groups: Sequence[Group], window_low: float | None) -> dict[s
         metrics.RESPONSE_LENGTH_MEAN: [len(e) for _, e in pairs],
         metrics.TRUNCATED_FRACTION: [float(e.is_truncated) for _, e in pairs],
         metrics.PREFIX_TOKEN_FRACTION: [num_given / num_tokens] if num_tokens else [],
-        metrics.PREFIX_WINDOW_LOW: [] if window_low is None else [window_low],
+        metrics.PREFIX_WINDOW_LOW: [] if window is None else [window.low],
+        metrics.PREFIX_WINDOW_HIGH: [] if window is None else [window.high],
+        metrics.REWARD_DEMONSTRATION_MEAN: [r for g in groups for r in g.demonstration_rewards],
     }
     counts = {
         metrics.NUM_GROUPS: len(groups),
@@ -62,7 +64,6 @@ def rollout_records(
     token_values: dict[int, dict[str, Any]],
     *,
     iteration: int,
-    window_low: float | None,
 ) -> list[RolloutRecord]:
     """Records of the logged rows.
 
@@ -70,7 +71,6 @@ def rollout_records(
         rows: The iteration's rows with everything in `custom_data`.
         token_values: By row index: the learners' per-token values (`UpdateReport.rows`).
         iteration: Number of the iteration as in RLlib's results, from 1.
-        window_low: Low end of the prefix window; None for a method without prefixes.
 
     Returns:
         One record per logged row, in their order.
@@ -93,7 +93,8 @@ def rollout_records(
                 drawn_prefix_tokens=rollout.drawn_prefix_tokens,
                 num_prefix_tokens=rollout.num_prefix_tokens,
                 was_cut=rollout.was_cut,
-                window_low=window_low,
+                window_low=rollout.window_low,
+                window_high=rollout.window_high,
                 reward=float(episode.get_return()),
                 verdict=data.get(row_data.VERDICT),
                 finish_reason=data.get(row_data.FINISH_REASON),
@@ -117,7 +118,18 @@ def _regions(data: dict[str, Any], num_tokens: int) -> list[str]:
     return ["prefix"] * num_prefix + ["response"] * (num_tokens - num_prefix)
 
 
-def window_low_of(method: Method, iteration: int) -> float | None:
-    """Low end of the method's prefix window, None if it never uses a prefix."""
-    schedule = method.prefix_sampler.fraction
-    return None if schedule is None else schedule.low_at(iteration)
+def imitation_metrics(
+    rows: Sequence[SingleAgentEpisode], steps: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Metrics of a separate step on failed problems.
+
+    Args:
+        rows: Its rows.
+        steps: Records of its optimizer steps: one.
+
+    Returns:
+        Numbers by key.
+    """
+    (step,) = steps
+    names = (metrics.LOSS, metrics.GRAD_NORM, metrics.LEARNING_RATE)
+    return {metrics.NUM_ROWS: len(rows)} | {name: step[name] for name in names}

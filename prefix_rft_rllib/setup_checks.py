@@ -1,29 +1,24 @@
 """What is checked with data, model and tokenizer at hand, before any actor starts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
-from prefix_rft_rllib.methods import Method
+from prefix_rft_rllib.methods import Method, Stage
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.token_env_runner import make_token_env
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
-def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> list[Problem]:
+def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> None:
     """Check that data, model, tokenizer and method fit together.
 
     Args:
         config: Validated settings.
         method: The run's method.
         problem_set: The loaded problems.
-
-    Returns:
-        The problems to train on: those of the training split, for a method without rollouts only
-        those with a demonstration.
 
     Raises:
         ValueError: Naming what does not fit and what to try.
@@ -32,15 +27,16 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
     check_engine_config(config.engine, config.engine_config)
     _check_env(config, problem_set)
     assert problem_set.grader is not None  # made here, so that a wrong verifier is found here
-    problems = _trainable(method, problem_set)
-    _check_demonstrations(config, method, problems)
-    rows = config.num_problems_per_minibatch * max(1, method.num_rollouts(config.group_size))
+    stages = method.stages or (Stage(method=method),)
+    for stage in stages:
+        _check_problems(config, stage.method, problem_set)
+    fewest = min(stage.method.num_rollouts(config.group_size) for stage in stages)
+    rows = config.num_problems_per_minibatch * max(1, fewest)
     if rows < config.num_learners:
         raise ValueError(
             f"A minibatch has {rows} rows for {config.num_learners} learners: every learner needs "
             "one. Raise `num_problems_per_minibatch` or lower `num_learners`."
         )
-    return problems
 
 
 def _check_env(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
@@ -84,27 +80,49 @@ def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
         )
 
 
-def _trainable(method: Method, problem_set: ProblemSet) -> list[Problem]:
+def trainable_problems(method: Method, problem_set: ProblemSet) -> list[Problem]:
+    """The problems that a method without stages trains on.
+
+    Args:
+        method: The method.
+        problem_set: The loaded problems.
+
+    Returns:
+        Those of the training split, for a method without rollouts only those with a demonstration.
+    """
     problems = problem_set.train
-    if method.num_sampled == 0:
-        problems = [problem for problem in problems if problem.demonstrations]
+    if method.has_rollouts:
+        return problems
+    return [problem for problem in problems if problem.demonstrations]
+
+
+def _check_problems(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> None:
+    """Check that a method without stages finds what it trains on."""
+    problems = trainable_problems(method, problem_set)
     if not problems:
         needed = "a demonstration that fits `max_response_tokens`" if problem_set.train else "data"
         raise ValueError(
             f"No training problem is left for method {method.name!r}: each needs {needed}. "
             f"Counts of the data: {problem_set.counts}."
         )
-    return problems
-
-
-def _check_demonstrations(
-    config: PrefixRFTConfig, method: Method, problems: Sequence[Problem]
-) -> None:
     members = range(method.num_rollouts(config.group_size))
     uses_prefixes = any(method.prefix_sampler.draw_member(m) is not None for m in members)
-    if uses_prefixes and not any(problem.demonstrations for problem in problems):
+    is_used = uses_prefixes or method.needs_demonstrations
+    if is_used and not any(problem.demonstrations for problem in problems):
+        what = "starts rollouts from" if uses_prefixes else "trains on"
         raise ValueError(
-            f"Method {method.name!r} starts rollouts from demonstrations, but none of the "
-            f"{len(problems)} training problems has one that fits `max_response_tokens`. Use "
-            "method='rft', give demonstrations, or raise `max_response_tokens`."
+            f"Method {method.name!r} {what} demonstrations, but none of the {len(problems)} "
+            "training problems has one that fits `max_response_tokens`. Use method='rft', give "
+            "demonstrations, or raise `max_response_tokens` or `demonstration_fraction` in "
+            "env_config."
         )
+    step = method.after_step
+    if step is not None:
+        num_usable = sum(bool(problem.demonstrations) for problem in problems)
+        least = max(1, config.num_learners)
+        if not least <= step.buffer_size <= num_usable:
+            raise ValueError(
+                f"`buffer_size` ({step.buffer_size}) of method {method.name!r} must be from "
+                f"{least} (one row per learner) to {num_usable} (training problems with a "
+                "demonstration), or no step on failed problems can ever be taken."
+            )

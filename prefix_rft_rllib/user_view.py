@@ -104,6 +104,7 @@ class UserView:
         tree: dict[str, Any] = {
             metrics.ROLLOUTS: result.get(metrics.ROLLOUTS, {}),
             metrics.LEARNER: {k: v for k, v in learner.items() if k in metrics.LEARNER_METRICS},
+            metrics.IMITATION_STEP: result.get(metrics.IMITATION_STEP, {}),
             metrics.TIME: times,
         }
         interval = self._config.evaluation_interval

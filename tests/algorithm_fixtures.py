@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import ray
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
 from tests.algorithm_runs import Run, train_undisturbed
+from tests.method_runs import NUM_ITERATIONS, method_config
 from tests.small_configs import small_config
 
 
@@ -42,6 +44,24 @@ def run(make_config, tmp_path_factory) -> Run:
     """Three iterations in the driver, nothing disturbed."""
     start_cluster()
     return train_undisturbed(make_config(), tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="session")
+def method_run(make_config, tmp_path_factory) -> Callable[..., Run]:
+    """Gives the undisturbed run of a method in the driver; each is trained once."""
+
+    runs: dict[str, Run] = {}
+
+    def run_of(name: str, **training: Any) -> Run:
+        key = repr((name, training))
+        if key not in runs:
+            start_cluster()
+            config = method_config(make_config, name, **training)
+            run_dir = tmp_path_factory.mktemp(name)
+            runs[key] = train_undisturbed(config, run_dir, num_iterations=NUM_ITERATIONS)
+        return runs[key]
+
+    return run_of
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What algorithm tests compare: an uninterrupted run, and tolerances."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def numbers_of(result: dict[str, Any]) -> dict[str, float]:
     """This project's metrics of one iteration, without times."""
     learner = result["learners"][DEFAULT_MODULE_ID]
     own = {key: learner[key] for key in metrics.LEARNER_METRICS if key in learner}
-    return metrics.flatten({"rollouts": result[metrics.ROLLOUTS], "learner": own})
+    step = result.get(metrics.IMITATION_STEP, {})
+    tree = {"rollouts": result[metrics.ROLLOUTS], "learner": own, "imitation_step": step}
+    return metrics.flatten(tree)
 
 
 def weights_of(algo: PrefixRFT) -> dict[str, np.ndarray]:
@@ -89,17 +92,28 @@ def assert_evaluates(algo: PrefixRFT) -> None:
     assert algo.evaluate() is not None  # no problem is held out here: nothing to report
 
 
-def train_undisturbed(config: PrefixRFTConfig, run_dir: Path) -> Run:
-    """Train in the driver, and keep everything that another run may be compared with."""
-    algo = config.reporting(run_dir=str(run_dir), num_logged_groups=4).build_algo()
+def train_undisturbed(
+    config: PrefixRFTConfig,
+    run_dir: Path,
+    num_iterations: int = NUM_ITERATIONS,
+    saved: Collection[int] | None = None,
+) -> Run:
+    """Train in the driver, and keep everything that another run may be compared with.
+
+    Checkpoints are those of the iterations in `saved`, by default of all.
+    """
+    config.reporting(num_logged_groups=config.num_problems_per_iteration)
+    algo = config.reporting(run_dir=str(run_dir)).build_algo()
     done = Run({}, {}, {}, {}, run_dir, run_dir / "model")
-    for _ in range(NUM_ITERATIONS):
+    for _ in range(num_iterations):
         result = algo.train()
         iteration = result["training_iteration"]
         done.numbers[iteration] = numbers_of(result)
         done.rollouts[iteration] = rollouts_of(run_dir, iteration)
         done.weights[iteration] = weights_of(algo)
-        done.checkpoints[iteration] = algo.save_to_path(str(run_dir / f"checkpoint_{iteration}"))
+        if saved is None or iteration in saved:
+            path = str(run_dir / f"checkpoint_{iteration}")
+            done.checkpoints[iteration] = algo.save_to_path(path)
     algo.save_pretrained(done.model_dir)
     algo.stop()
     return done

@@ -31,6 +31,7 @@ def record(**changes: object) -> RolloutRecord:
         "num_prefix_tokens": 2,
         "was_cut": True,
         "window_low": 0.05,
+        "window_high": 0.625,
         "reward": 1.0,
         "verdict": "CORRECT",
         "finish_reason": "stop",

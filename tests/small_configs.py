@@ -8,12 +8,23 @@ from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS = 64, 48
 HALF_RIGHT = "tests.small_configs:half_right"
+SELDOM_RIGHT = "tests.small_configs:seldom_right"
+NEVER_RIGHT = "tests.small_configs:never_right"
 BROKEN = "tests.small_configs:broken"
 
 
 def half_right(response: str, problem) -> Verdict:
     """Accept every second text, so that groups of an untrained model have signal."""
     return Verdict.CORRECT if sum(response.encode()) % 2 else Verdict.WRONG
+
+
+def seldom_right(response: str, problem) -> Verdict:
+    """Accept every eighth text, so that an untrained model fails whole groups."""
+    return Verdict.WRONG if sum(response.encode()) % 8 else Verdict.CORRECT
+
+
+def never_right(response: str, problem) -> Verdict:
+    return Verdict.WRONG
 
 
 def broken(response: str, problem) -> Verdict:

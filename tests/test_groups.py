@@ -1,4 +1,4 @@
-"""The plan of an iteration, and complete groups as rows."""
+"""Complete groups as rows: minibatches, credit, demonstration rows."""
 
 from collections import Counter
 
@@ -6,30 +6,9 @@ import pytest
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.connectors import episodes as row_data
-from prefix_rft_rllib.connectors.episodes import build_episode
-from prefix_rft_rllib.envs.problems import Problem
-from prefix_rft_rllib.groups import in_groups, learner_rows, plan_groups
-
-NUM_PROBLEMS = 12
-
-
-def problem(number, num_demonstrations=1):
-    """A problem whose prompt and demonstrations tell its number."""
-    demonstrations = [(200 + d, *range(100, 100 + number), 1) for d in range(num_demonstrations)]
-    return Problem(
-        problem_id=f"p{number}",
-        domain="math",
-        prompt=f"problem {number}",
-        prompt_ids=(number, 3),
-        answer="0",
-        demonstrations=tuple(demonstrations),
-        split="train",
-        source=f"made:{number}",
-        num_long_demonstrations=0,
-    )
-
-
-PROBLEMS = [problem(number) for number in range(NUM_PROBLEMS)]
+from prefix_rft_rllib.feedback import Feedback
+from prefix_rft_rllib.groups import imitation_rows, in_groups, learner_rows
+from tests.made_groups import NUM_PROBLEMS, facts, plan_of, play, problem
 
 
 @pytest.fixture
@@ -39,32 +18,8 @@ def config(tiny_config):
     )
 
 
-def no_cut(problem_id, demonstration_index):
-    return None
-
-
-def plan(config, method="prefix_rft", iteration=0, problems=PROBLEMS, cut=no_cut):
-    return plan_groups(config, methods.build(method), problems, cut, iteration)
-
-
-def play(groups, rewards):
-    """Episodes for all rollouts; member m of a group gets `rewards[m]`."""
-    episodes = [
-        build_episode(
-            group.problem.prompt_ids,
-            (*group.problem.demonstrations[0][: rollout.num_prefix_tokens], 50, 51),
-            custom_data={
-                row_data.ROLLOUT: rollout,
-                row_data.NUM_PREFIX_TOKENS: rollout.num_prefix_tokens,
-                row_data.IS_DEMONSTRATION: False,
-            },
-            reward=rewards[rollout.member],
-        )
-        for group in groups
-        for rollout in group.rollouts
-    ]
-    in_groups(groups, episodes)
-    return groups
+def plan(config, method="prefix_rft", iteration=0, **changes):
+    return plan_of(config, method, iteration, **changes).groups()
 
 
 def rows_of(config, rewards=(1.0, 0.0, 0.0, 0.0), method="prefix_rft", iteration=0):
@@ -74,47 +29,6 @@ def rows_of(config, rewards=(1.0, 0.0, 0.0, 0.0), method="prefix_rft", iteration
 
 def values(rows, name):
     return [row.custom_data[name] for row in rows]
-
-
-def test_the_plan_is_a_function_of_seed_and_iteration(config):
-    assert plan(config) == plan(config)
-    other_seed = config.copy(copy_frozen=False).debugging(seed=1)
-    for other in (plan(config, iteration=1), plan(other_seed)):
-        assert [g.problem for g in other] != [g.problem for g in plan(config)]
-        seeds = {r.seed for g in other for r in g.rollouts}
-        assert not seeds & {r.seed for g in plan(config) for r in g.rollouts}
-
-
-def test_every_problem_is_met_once_per_epoch(config):
-    met = [g.problem.problem_id for i in (0, 1) for g in plan(config, iteration=i)]
-    assert sorted(met) == sorted(p.problem_id for p in PROBLEMS)
-
-
-def test_the_first_member_of_every_group_starts_from_a_prefix(config):
-    groups = plan(config)
-    assert [group.group_id for group in groups] == list(range(6))
-    for group in groups:
-        assert [rollout.member for rollout in group.rollouts] == [0, 1, 2, 3]
-        assert {rollout.problem_id for rollout in group.rollouts} == {group.problem.problem_id}
-        assert {rollout.group_id for rollout in group.rollouts} == {group.group_id}
-        # Iteration 0: u is 0.95, so of n tokens floor(0.95 n), and at least one is left to sample.
-        length = len(group.problem.demonstrations[0])
-        expected = [min(max(1, int(0.95 * length)), length - 1), 0, 0, 0]
-        assert [rollout.num_prefix_tokens for rollout in group.rollouts] == expected
-        assert group.demonstration_indices == []
-
-
-def test_a_prefix_ends_before_the_answer_of_its_own_demonstration(config):
-    cuts = {p.problem_id: number % 3 for number, p in enumerate(PROBLEMS)}
-    groups = plan(config, cut=lambda problem_id, index: cuts[problem_id])
-    for group in groups:
-        assert group.rollouts[0].num_prefix_tokens <= cuts[group.problem.problem_id]
-
-
-def test_a_problem_met_twice_in_an_iteration_has_two_different_plans(config):
-    config.training(num_problems_per_iteration=4, num_problems_per_minibatch=4)
-    groups = plan(config, problems=[problem(9)])
-    assert len({rollout.seed for group in groups for rollout in group.rollouts}) == 16
 
 
 def test_minibatches_are_whole_groups_of_the_right_number(config):
@@ -169,7 +83,7 @@ def test_sft_takes_the_demonstrations_and_samples_nothing(config):
 def test_sft_with_several_demonstrations_takes_different_ones(config):
     problems = [problem(number, num_demonstrations=3) for number in range(NUM_PROBLEMS)]
     method = methods.build("sft", {"num_rows_per_problem": 2})
-    groups = plan_groups(config, method, problems, no_cut, 0)
+    groups = plan(config, method, problems=problems)
     assert all(len(set(group.demonstration_indices)) == 2 for group in groups)
     rows = learner_rows(config, method, groups, 0)
     firsts = [row_data.response_ids_of(row)[0] - 200 for row in rows]
@@ -197,3 +111,79 @@ def test_episodes_go_to_the_groups_of_their_rollouts(config):
         assert group.rewards == [1.0, 0.0, 0.0, 0.0]
     with pytest.raises(AssertionError, match="more episodes"):
         in_groups(groups[:1], [episode for group in groups for episode in group.episodes])
+
+
+def test_a_demonstration_that_is_a_member_counts_in_the_mean_and_has_an_advantage(config):
+    groups = plan(config, "luffy", facts=facts(rewards={"p4": 0.0, "p7": 0.25}))
+    groups += plan(config, "luffy", 1, facts=facts(rewards={"p4": 0.0, "p7": 0.25}))
+    rows = learner_rows(config, methods.luffy(), play(groups, (1.0, 0.0, 0.0)), 0)
+    assert len(rows) == 48
+    for group, members in zip(groups, zip(*[iter(rows)] * 4, strict=True), strict=True):
+        # Rewards 1, 0, 0 of three rollouts and d of the demonstration: the mean is (1 + d) / 4.
+        reward = {"p4": 0.0, "p7": 0.25}.get(group.problem.problem_id, 1.0)
+        mean = (1.0 + reward) / 4
+        advantages = [1.0 - mean, -mean, -mean, reward - mean]
+        assert values(members, row_data.ADVANTAGE) == advantages
+        assert values(members, row_data.IS_MEMBER) == [True] * 4
+        assert values(members, row_data.IS_DEMONSTRATION) == [False] * 3 + [True]
+        assert [rollout.member for rollout in values(members, row_data.ROLLOUT)] == [0, 1, 2, 3]
+        assert members[3].get_return() == reward
+        demonstration = list(group.problem.demonstrations[0])
+        assert row_data.response_ids_of(members[3]).tolist() == demonstration
+    assert len({row.custom_data[row_data.ROW_KEY] for row in rows[:24]}) == 24
+
+
+def test_a_group_of_failures_has_signal_by_its_demonstration(config):
+    groups = play(plan(config, "luffy", facts=facts(rewards={"p4": 0.0})), (0.0, 0.0, 0.0))
+    groups += play(plan(config, "luffy", 1, facts=facts(rewards={"p4": 0.0})), (0.0, 0.0, 0.0))
+    for group in groups:
+        assert group.has_signal == (group.problem.problem_id != "p4")
+    rows = learner_rows(config, methods.luffy(), groups, 0)
+    for group, members in zip(groups, zip(*[iter(rows)] * 4, strict=True), strict=True):
+        # 0 - 1/4 for the failures, 1 - 1/4 for the demonstration.
+        expected = [-0.25] * 3 + [0.75] if group.has_signal else [0.0] * 4
+        assert values(members, row_data.ADVANTAGE) == expected
+
+
+def test_a_group_without_a_demonstration_is_compared_among_its_rollouts(config):
+    problems = [problem(number, num_demonstrations=0) for number in range(NUM_PROBLEMS)]
+    groups = play(plan(config, "luffy", problems=problems), (1.0, 0.0, 0.0, 1.0))
+    rows = learner_rows(config, methods.luffy(), groups, 0)
+    assert values(rows, row_data.ADVANTAGE) == [0.5, -0.5, -0.5, 0.5] * 6
+    assert not any(values(rows, row_data.IS_DEMONSTRATION))
+
+
+def test_demonstrations_beside_a_group_are_no_part_of_its_mean(config):
+    groups = play(plan(config, "rl_with_sft_loss"), (1.0, 0.0, 0.0, 0.0))
+    rows = learner_rows(config, methods.rl_with_sft_loss(), groups, 0)
+    assert values(rows, row_data.ADVANTAGE) == [0.75, -0.25, -0.25, -0.25, 0.0] * 6
+    assert values(rows, row_data.IS_MEMBER) == [True, True, True, True, False] * 6
+    assert len({rollout.member for rollout in values(rows, row_data.ROLLOUT)}) == 5
+
+
+def test_grpo_divides_by_the_standard_deviation_of_the_group(config):
+    groups = play(plan(config, "grpo"), (1.0, 0.0, 0.0, 0.0))
+    rows = learner_rows(config, methods.grpo(), groups, 0)
+    # Mean 1/4; variance (9 + 1 + 1 + 1) / 16 / 3 = 1/4, so the deviation is 1/2.
+    expected = [0.75 / (0.5 + 1e-6)] + [-0.25 / (0.5 + 1e-6)] * 3
+    assert values(rows, row_data.ADVANTAGE) == pytest.approx(expected * 6, rel=1e-6)
+
+
+def test_an_imitation_step_is_one_minibatch_of_demonstrations(config):
+    feedback = Feedback(methods.relift().stage_at(0))
+    one = plan_of(config, methods.relift(buffer_size=5), feedback=feedback)
+    feedback.observe(play(one.groups(), (0.0,) * 4))
+    groups = one.imitation_groups()
+    rows = imitation_rows(config, groups, 0)
+    assert values(rows, row_data.ROW_INDEX) == [0, 1, 2, 3, 4]
+    assert len(set(values(rows, row_data.ROW_KEY))) == 5
+    assert set(values(rows, row_data.MINIBATCH)) == {0}
+    assert all(values(rows, row_data.IS_DEMONSTRATION))
+    assert not any(values(rows, row_data.IS_LOGGED) + values(rows, row_data.IS_MEMBER))
+    assert values(rows, row_data.ADVANTAGE) == [0.0] * 5
+    for group, row in zip(groups, rows, strict=True):
+        assert row_data.prompt_ids_of(row).tolist() == list(group.problem.prompt_ids)
+        assert row_data.response_ids_of(row).tolist() == list(group.problem.demonstrations[0])
+    assert imitation_rows(config, [], 0) == []
+    other = imitation_rows(config, groups, 1)
+    assert not set(values(other, row_data.ROW_KEY)) & set(values(rows, row_data.ROW_KEY))

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "prefix_rft_rllib"
-FOLDERS = ("core", "engines", "envs", "connectors", "torch")
+FOLDERS = ("core", "methods", "engines", "envs", "connectors", "torch")
 VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy"}
 HEAVY = {"transformers", "tokenizers", "datasets", "vllm", *VERIFIER_LIBRARIES}
 
@@ -124,7 +124,7 @@ def test_env_runner_knows_neither_learner_nor_methods():
 
 
 def test_methods_are_made_of_core_pieces_only():
-    assert_layer([ROOT / PACKAGE / "methods.py"], libraries=set(), rooms={"core"})
+    assert_layer(files_of(f"{PACKAGE}/methods"), libraries=set(), rooms={"core", "methods"})
 
 
 def test_the_package_imports_no_example_benchmark_or_test():

@@ -1,14 +1,11 @@
 import dataclasses
-import inspect
 import pickle
-import re
-from pathlib import Path
 
 import pytest
 import torch
 
 from prefix_rft_rllib import methods
-from prefix_rft_rllib.core.advantages import GroupMean, TwoLevel
+from prefix_rft_rllib.core.advantages import GroupMean
 from prefix_rft_rllib.core.demonstration_rows import EveryStep, NoRows
 from prefix_rft_rllib.core.logprobs import logp_and_entropy
 from prefix_rft_rllib.core.losses import policy_loss
@@ -17,10 +14,8 @@ from prefix_rft_rllib.core.prefix_schedules import CosineLow
 from prefix_rft_rllib.core.token_selection import All, TopEntropy
 from prefix_rft_rllib.core.token_weights import prepare_weights
 from prefix_rft_rllib.core.tokens import next_token_targets, shift_to_targets
-from prefix_rft_rllib.methods import Method, build, by_name
+from prefix_rft_rllib.methods import build
 from tests.token_batches import make_columns
-
-DOCS = Path(__file__).parents[1] / "docs" / "methods.md"
 
 
 def test_prefix_rft_has_the_papers_defaults():
@@ -110,53 +105,6 @@ def test_sft_has_the_gradients_of_transformers_own_causal_lm_loss(dtype):
         torch.testing.assert_close(parameter.grad, theirs[name], rtol=0, atol=1e-6)
 
 
-def test_names_and_settings_make_the_method():
-    assert by_name("prefix_rft") == build("prefix_rft") == methods.prefix_rft()
-    made = build("prefix_rft", {"entropy_keep_fraction": 0.5, "advantage": "two_level"})
-    assert made.rules[1].keep == TopEntropy(0.5)
-    assert made.advantage == TwoLevel()
-    assert build(made) is made
-
-
-def test_an_unknown_method_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"Unknown method 'ppo'.*'prefix_rft', 'rft', 'sft'"):
-        build("ppo")
-
-
-@pytest.mark.parametrize("name", sorted(methods.METHODS))
-def test_an_unknown_key_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match="Unknown key 'name'"):
-        build(name, {"name": "x"})
-    with pytest.raises(ValueError, match="Unknown key 'keep'") as error:
-        build(name, {"keep": 0.2})
-    for key in inspect.signature(methods.METHODS[name]).parameters:
-        assert repr(key) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"entropy_keep_fraction": 20}, r"`entropy_keep_fraction` must be .* got 20\..* 0\.2 for"),
-        ({"entropy_keep_fraction": "0.2"}, "`entropy_keep_fraction` must be a number"),
-        ({"num_prefix_rollouts": 0}, "`num_prefix_rollouts` must be an integer of at least 1"),
-        ({"low_start": 0.99}, r"`low_start` \(0.99\) must not be above `high` \(0.95\)"),
-        ({"high": 95}, r"`high` must be in \[0, 1\], got 95"),
-        ({"num_schedule_iterations": 0}, "`num_schedule_iterations` must be an integer"),
-        ({"advantage": "gae"}, r"`advantage` must be one of 'group_mean', 'two_level', got 'gae'"),
-    ],
-)
-def test_values_out_of_range_name_the_setting_of_the_config(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build("prefix_rft", settings)
-
-
-def test_settings_for_a_ready_method_are_refused():
-    with pytest.raises(ValueError, match=r"'entropy_keep_fraction'.* no effect"):
-        build(methods.rft(), {"entropy_keep_fraction": 0.2})
-    with pytest.raises(ValueError, match="`method` must be a name"):
-        build(methods.rft)
-
-
 @pytest.mark.parametrize(
     ("method", "group_size", "message"),
     [
@@ -171,7 +119,11 @@ def test_settings_for_a_ready_method_are_refused():
             8,
             "plain rollouts",
         ),
-        (Method(name="both", stages=(methods.sft(), methods.rft())), 1, "at least 2"),
+        (methods.sft_rft(), 1, "at least 2"),
+        # One member is the demonstration: nobody is left to compare it with.
+        (methods.luffy(), 1, r"`group_size` \(1\) must be at least 2"),
+        (methods.relift(), 1, "at least 2"),
+        (methods.uft(), 1, "at least 2"),
     ],
 )
 def test_groups_that_do_not_fit_the_method_are_refused(method, group_size, message):
@@ -179,13 +131,63 @@ def test_groups_that_do_not_fit_the_method_are_refused(method, group_size, messa
         method.check(group_size)
 
 
+def test_methods_that_fit_small_groups_are_accepted():
+    methods.luffy().check(2)
+    methods.rft().check(2)
+    methods.prefix_rft(num_prefix_rollouts=8).check(8)
+    # Nothing is compared.
+    methods.sft().check(1)
+
+
 @pytest.mark.parametrize("name", sorted(methods.METHODS))
 def test_methods_pickle_compare_and_fit_groups_of_eight(name):
     method = build(name)
     method.check(8)
     assert method.name == name
-    assert pickle.loads(pickle.dumps(method)) == method
-    assert hash(method) == hash(build(name))
+    again = pickle.loads(pickle.dumps(method))
+    assert again == method
+    assert hash(again) == hash(method) == hash(build(name))
+    assert again.objectives() == method.objectives()
+    assert str(again) == str(method)
+
+
+def test_methods_with_other_names_or_settings_differ():
+    assert len({build(name) for name in methods.METHODS}) == 19
+    for name, settings in (
+        ("prefix_rft", {"high": 0.96}),
+        ("prefix_rft_adaptive", {"gain": 0.4}),
+        ("sft", {"num_rows_per_problem": 2}),
+        ("sft_rft", {"sft_warmup_fraction": 0.2}),
+        ("uft", {"max_chunks": 4}),
+        ("luffy", {"clip": True}),
+        ("relift", {"imitation_lr": 2e-6}),
+        ("chord", {"phi": False}),
+    ):
+        assert build(name, settings) != build(name)
+        assert build(name, settings).name == name
+
+
+def test_names_keep_their_order_for_tables():
+    assert list(methods.METHODS)[:3] == ["prefix_rft", "prefix_rft_adaptive", "rft"]
+    assert len(methods.METHODS) == 19
+
+
+def test_the_papers_rows_are_methods():
+    built = {row: build(name, settings) for row, (name, settings) in methods.PAPER_ROWS.items()}
+    assert len(set(built.values())) == len(built) == 10
+    assert built["entropy top 80%"].rules[1].keep == TopEntropy(0.8)
+    assert built["several prefixes per problem"].prefix_sampler.num_prefix_rollouts == 4
+
+
+def test_demonstrations_that_are_members_take_the_place_of_rollouts():
+    luffy = methods.luffy()
+    assert luffy.num_rollouts(8) == 7
+    assert luffy.num_rollouts(8, num_demonstrations=3) == 7
+    # A problem without demonstrations is sampled with the whole group.
+    assert luffy.num_rollouts(8, num_demonstrations=0) == 8
+    for name in ("rft", "prefix_rft", "chord", "rl_with_sft_loss", "relift", "uft"):
+        assert build(name).num_rollouts(8, num_demonstrations=1) == 8
+    assert methods.sft().num_rollouts(8, num_demonstrations=1) == 0
 
 
 def test_a_method_prints_as_a_table_of_its_pieces():
@@ -201,16 +203,33 @@ def test_a_method_prints_as_a_table_of_its_pieces():
     ]
 
 
+def test_luffy_prints_its_member_and_its_shape():
+    assert str(methods.luffy()).splitlines() == [
+        "luffy",
+        "  rollouts per group    group_size - 1",
+        "  prefix sampler        Never()",
+        "  advantage             GroupMean()",
+        "  response tokens       policy: TrajectoryAdvantage()",
+        "                        keep All(), scale ConstantLength()",
+        "  demonstration tokens  imitation: PolicyShaped(gamma=0.1)",
+        "                        keep All(), scale ConstantLength()",
+        "  demonstration rows    OneRowPerGroup()",
+        "  PPO clip              off",
+    ]
+
+
+def test_relift_prints_its_separate_step():
+    line = "  after each step     ImitationStep(buffer_size=128, lr=1e-06)"
+    assert line in str(methods.relift()).splitlines()
+
+
 def test_a_method_of_stages_prints_each_of_them():
-    text = str(Method(name="sft_then_rft", stages=(methods.sft(), methods.rft())))
-    assert text.startswith("sft_then_rft\n  stage 1  sft\n  stage 2  rft\n\nsft\n")
-    assert str(methods.rft()) in text
-
-
-@pytest.mark.parametrize("name", sorted(methods.METHODS))
-def test_the_documentation_shows_each_method_and_all_its_settings(name):
-    text = DOCS.read_text(encoding="utf-8")
-    assert f"```text\n{build(name)}\n```" in text
-    section = re.search(rf"^## `{name}`$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    for key, parameter in inspect.signature(methods.METHODS[name]).parameters.items():
-        assert f"| `{key}` | `{parameter.default!r}` |" in section.group(1)
+    text = str(methods.sft_rft(num_sft_iterations=50))
+    assert text.startswith(
+        "sft_rft\n"
+        "  stage 1  sft, 50 iterations, lr 5e-05 after a warm-up of 5 iterations\n"
+        "  stage 2  rft, to the end, the config's lr\n"
+        "\n"
+        "sft\n"
+    )
+    assert text.split("\n\n")[1:] == [str(methods.sft()), str(methods.rft())]

@@ -170,7 +170,8 @@ def test_the_saved_model_gives_the_engines_greedy_responses_with_plain_transform
         {name: state[name].numpy() for name in run.weights[3]}, run.weights[NUM_ITERATIONS]
     )
     problems = local_algo.problem_set.train
-    plan = [r for g in local_algo._plan_step() for r in g.rollouts if not r.has_prefix][::3]
+    groups = local_algo._plan_step().groups()
+    plan = [r for g in groups for r in g.rollouts if not r.has_prefix][::3]
     episodes = local_algo.sample_rollouts(plan, temperature=0.0)
     by_id = {problem.problem_id: problem for problem in problems}
     for rollout, episode in zip(plan, episodes, strict=True):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from prefix_rft_rllib import methods
 from prefix_rft_rllib.rollout_log import iteration_log, kept_prefix_weights
 from prefix_rft_rllib.run_directory import RunDirectory
 from tests.run_records import record
@@ -28,8 +27,7 @@ def run_dir(tmp_path):
 
 
 def test_the_log_of_an_iteration_by_hand(run_dir):
-    method = methods.by_name("prefix_rft", low_start=0.5, low_end=0.05, high=0.625)
-    assert iteration_log(run_dir, 1, method).splitlines() == [
+    assert iteration_log(run_dir, 1).splitlines() == [
         "  groups with signal: 1 of 2; verdicts: CORRECT 3, TIMEOUT 1",
         "  p1: u 0.300 in [0.050, 0.625], drawn 3 tokens, prefix 2 (cut), CORRECT, "
         "advantage +0.875, weights of kept tokens [0.875]",
@@ -37,8 +35,8 @@ def test_the_log_of_an_iteration_by_hand(run_dir):
     ]
 
 
-def test_a_method_without_prefixes_and_rollouts_logs_what_there_is(run_dir):
-    lines = iteration_log(run_dir, 2, methods.by_name("sft")).splitlines()
+def test_an_iteration_without_recorded_rollouts_logs_what_there_is(run_dir):
+    lines = iteration_log(run_dir, 2).splitlines()
     assert lines == [
         "  groups with signal: 1 of 2; verdicts: CORRECT 3, TIMEOUT 1",
         "  minibatch 5: kept 2 of 9 prefix tokens",
@@ -47,7 +45,7 @@ def test_a_method_without_prefixes_and_rollouts_logs_what_there_is(run_dir):
 
 def test_an_iteration_that_is_not_there_is_an_error_with_those_that_are(run_dir):
     with pytest.raises(ValueError, match=r"`iteration` \(3\) is not in .*It has: 1 to 2\."):
-        iteration_log(run_dir, 3, methods.by_name("rft"))
+        iteration_log(run_dir, 3)
 
 
 def test_weights_are_those_of_kept_prefix_tokens_only():

@@ -2,13 +2,14 @@
 
 import pytest
 
-from prefix_rft_rllib import methods, metrics
+from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.episodes import build_episode
 from prefix_rft_rllib.core.prefix_sampling import Rollout
+from prefix_rft_rllib.core.prefix_schedules import UniformWindow
 from prefix_rft_rllib.envs.problems import Problem
 from prefix_rft_rllib.groups import Group
-from prefix_rft_rllib.rollout_report import rollout_metrics, rollout_records, window_low_of
+from prefix_rft_rllib.rollout_report import imitation_metrics, rollout_metrics, rollout_records
 
 END = 9
 
@@ -40,6 +41,8 @@ def group_of(group_id: int, members: list[dict]) -> Group:
             prefix_fraction=values.get("fraction", 0.0),
             drawn_prefix_tokens=values.get("drawn", given),
             was_cut=values.get("drawn", given) > given,
+            window_low=0.3 if "fraction" in values else None,
+            window_high=0.9 if "fraction" in values else None,
         )
         ended = values.get("ended", True)
         sampled = [4] * (values["sampled"] - ended) + [END] * ended
@@ -60,7 +63,7 @@ def group_of(group_id: int, members: list[dict]) -> Group:
         )
         rollouts.append(rollout)
         episodes.append(episode)
-    return Group(group_id, problem(f"p{group_id}"), rollouts, [], episodes)
+    return Group(group_id, problem(f"p{group_id}"), rollouts, [], episodes=episodes)
 
 
 HYBRID = {"given": 3, "drawn": 5, "fraction": 0.9, "sampled": 2, "reward": 1.0}
@@ -92,7 +95,7 @@ GROUPS = [
 
 
 def test_metrics_by_hand():
-    values = rollout_metrics(GROUPS, window_low=0.3)
+    values = rollout_metrics(GROUPS, UniformWindow(0.3, 0.9))
     # Response lengths: 3 + 2, 4, 6 and 1 + 2, 1, 3: 22 tokens, of which 3 + 1 were given.
     expected = {
         metrics.NUM_GROUPS: 2,
@@ -111,6 +114,7 @@ def test_metrics_by_hand():
         metrics.TRUNCATED_FRACTION: 1 / 6,
         metrics.PREFIX_TOKEN_FRACTION: 4 / 22,
         metrics.PREFIX_WINDOW_LOW: 0.3,
+        metrics.PREFIX_WINDOW_HIGH: 0.9,
         "verdicts/CORRECT": 1,
         "verdicts/WRONG": 1,
         "verdicts/UNPARSEABLE": 1,
@@ -123,15 +127,21 @@ def test_metrics_by_hand():
 
 def test_means_over_nothing_are_left_out():
     plain = group_of(0, [{"sampled": 2, "reward": 0.0, "verdict": "WRONG"}] * 2)
-    values = rollout_metrics([plain], window_low=None)
-    for name in (metrics.REWARD_PREFIX_MEAN, metrics.PREFIX_TOKENS_MEAN, metrics.PREFIX_WINDOW_LOW):
+    values = rollout_metrics([plain], window=None)
+    for name in (
+        metrics.REWARD_PREFIX_MEAN,
+        metrics.REWARD_DEMONSTRATION_MEAN,
+        metrics.PREFIX_TOKENS_MEAN,
+        metrics.PREFIX_WINDOW_LOW,
+        metrics.PREFIX_WINDOW_HIGH,
+    ):
         assert name not in values
     assert values[metrics.REWARD_PLAIN_MEAN] == 0.0
     assert values[metrics.PREFIX_TOKEN_FRACTION] == 0.0
 
 
 def test_a_method_without_rollouts_reports_counts_only():
-    values = rollout_metrics([Group(0, problem("p"), [], [0])], window_low=None)
+    values = rollout_metrics([Group(0, problem("p"), [], [0])], window=None)
     assert values[metrics.NUM_GROUPS] == 1
     assert values[metrics.NUM_ROLLOUTS] == values[metrics.NUM_GROUPS_WITH_SIGNAL] == 0
     assert metrics.REWARD_MEAN not in values
@@ -139,7 +149,7 @@ def test_a_method_without_rollouts_reports_counts_only():
 
 def test_a_hybrid_rollout_whose_prefix_was_cut_to_nothing_counts_as_plain():
     cut = {**HYBRID, "given": 0, "drawn": 5, "verdict": "CORRECT"}
-    values = rollout_metrics([group_of(0, [cut])], window_low=0.3)
+    values = rollout_metrics([group_of(0, [cut])], UniformWindow(0.3, 0.9))
     assert values[metrics.NUM_PREFIX_ROLLOUTS] == 0
     assert values[metrics.REWARD_PLAIN_MEAN] == 1.0
 
@@ -178,8 +188,10 @@ def token_values(row) -> dict:
 def test_records_hold_the_logged_rows_in_order():
     rows = rows_of(GROUPS[0], logged={0, 2, 3})
     values = {index: token_values(rows[index]) for index in (0, 2, 3)}
-    hybrid, truncated, demonstration = rollout_records(rows, values, iteration=4, window_low=0.3)
-    assert (hybrid.iteration, hybrid.window_low, hybrid.minibatch) == (4, 0.3, 1)
+    hybrid, truncated, demonstration = rollout_records(rows, values, iteration=4)
+    assert (hybrid.iteration, hybrid.minibatch) == (4, 1)
+    assert (hybrid.window_low, hybrid.window_high) == (0.3, 0.9)
+    assert (truncated.window_low, truncated.window_high) == (None, None)
     assert (hybrid.drawn_prefix_tokens, hybrid.num_prefix_tokens, hybrid.was_cut) == (5, 3, True)
     assert hybrid.prefix_fraction == 0.9
     assert hybrid.region == ["prefix"] * 3 + ["response"] * 2
@@ -197,9 +209,34 @@ def test_records_hold_the_logged_rows_in_order():
     assert demonstration.verdict is demonstration.finish_reason is None
 
 
-def test_the_low_end_of_the_window_is_the_schedules():
-    method = methods.prefix_rft(num_schedule_iterations=4)
-    # 0.05 + 0.9 * (1 + cos(pi t / 4)) / 2: 0.95, 0.5 at half way, 0.05 at the end.
-    lows = [window_low_of(method, iteration) for iteration in (0, 2, 4, 9)]
-    assert lows == pytest.approx([0.95, 0.5, 0.05, 0.05], abs=1e-12)
-    assert window_low_of(methods.rft(), 3) is None
+def test_a_demonstration_that_is_a_member_has_its_number_and_its_reward_in_the_record():
+    row = rows_of(GROUPS[0], logged=set())[-1]
+    row.custom_data[row_data.IS_MEMBER] = row.custom_data[row_data.IS_LOGGED] = True
+    (record,) = rollout_records([row], {3: token_values(row)}, iteration=1)
+    assert (record.member, record.demonstration_index, record.advantage) == (3, 0, 1.5)
+    assert (record.window_low, record.window_high) == (None, None)
+
+
+def test_demonstrations_that_are_members_count_in_signal_and_in_a_mean_of_their_own():
+    failed = {"sampled": 2, "reward": 0.0, "verdict": "WRONG"}
+    with_reward = group_of(0, [failed, failed])
+    with_reward.demonstration_rewards = [1.0]
+    without = group_of(1, [failed, failed])
+    without.demonstration_rewards = [0.0]
+    values = rollout_metrics([with_reward, without], window=None)
+    assert values[metrics.REWARD_DEMONSTRATION_MEAN] == 0.5
+    assert values[metrics.NUM_GROUPS_WITH_SIGNAL] == 1
+    assert values[metrics.NUM_ROLLOUTS] == 4
+    assert values[metrics.REWARD_MEAN] == 0.0
+
+
+def test_the_metrics_of_an_imitation_step_are_those_of_its_optimizer_step():
+    step = {"loss": 2.5, "grad_norm": 0.5, "lr": 1e-3, "step": 7, "minibatch": 0}
+    assert imitation_metrics(GROUPS[0].episodes, [step]) == {
+        metrics.NUM_ROWS: 3,
+        metrics.LOSS: 2.5,
+        metrics.GRAD_NORM: 0.5,
+        metrics.LEARNING_RATE: 1e-3,
+    }
+    with pytest.raises(ValueError, match="too many values"):
+        imitation_metrics(GROUPS[0].episodes, [step, step])

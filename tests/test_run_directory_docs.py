@@ -8,6 +8,7 @@ from pathlib import Path
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.evaluation import evaluate_problems
 from prefix_rft_rllib.rollout_records import RolloutRecord
+from prefix_rft_rllib.rollout_report import imitation_metrics
 from tests.test_evaluation import TableAlgorithm, problems
 
 DOCS = Path(__file__).parent.parent / "docs" / "run_directory.md"
@@ -44,9 +45,21 @@ def evaluation_metrics(defined: dict[str, str]) -> dict[str, str]:
     return {f"evaluation/<set>/{name}": by_name[name] for name in results}
 
 
+def imitation_step_metrics(defined: dict[str, str]) -> dict[str, str]:
+    """Key and meaning of every number of a separate step on failed problems."""
+    step = dict.fromkeys(metrics.LEARNER_METRICS, 0.0)
+    meanings = {
+        name: defined.get(f"imitation_step/{name}") or defined[f"learner/{name}"]
+        for name in imitation_metrics([], [step])
+    }
+    return {f"imitation_step/{name}": meaning for name, meaning in meanings.items()}
+
+
 def test_the_documented_metrics_are_those_of_the_metrics_module():
     defined = defined_metrics()
-    assert documented_rows("Metrics") == defined | evaluation_metrics(defined)
+    derived = evaluation_metrics(defined) | imitation_step_metrics(defined)
+    assert documented_rows("Metrics") == defined | derived
+    assert "imitation_step/grad_norm" in derived
     assert "rollouts/reward_mean" in defined
     assert "evaluation/<set>/avg_at_k" in defined
 

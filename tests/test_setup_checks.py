@@ -43,8 +43,9 @@ def write_rows(path: Path, *changes: dict) -> str:
     return str(path)
 
 
-def on_file(make_config, data: str, **changes):
-    return make_config({"data": data, "data_config": {}, **changes})
+def on_file(make_config, data: str, *, method: str = "prefix_rft", **changes):
+    config = make_config({"data": data, "data_config": {}, **changes})
+    return config.training(method=method, method_config={})
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_context_smaller_than_the_budgets_is_named(make_config):
 def test_budgets_that_just_fit_the_context_are_accepted(make_config):
     config = make_config({"max_response_tokens": 64})
     problem_set = load_problem_set(config.token_env_config())
-    assert setup_checks.check_setup(config, config.build_method(), problem_set)
+    setup_checks.check_setup(config, config.build_method(), problem_set)
 
 
 @pytest.mark.parametrize(("method", "advice"), [("prefix_rft", "method='rft'"), ("sft", "Counts")])
@@ -138,6 +139,53 @@ def test_methods_that_need_demonstrations_say_so(make_config, tmp_path, method, 
     assert f"'{method}'" in message
     assert "fits `max_response_tokens`" in message
     assert advice in message
+
+
+@pytest.mark.parametrize(
+    ("method", "stage", "use"),
+    [
+        ("luffy", "luffy", "trains on"),
+        ("chord", "chord", "trains on"),
+        ("rl_with_sft_loss", "rl_with_sft_loss", "trains on"),
+        ("relift", "relift", "trains on"),
+        ("uft", "uft", "starts rollouts from"),
+        ("dr_po", "dr_po", "starts rollouts from"),
+        ("prefix_rft_adaptive", "prefix_rft_adaptive", "starts rollouts from"),
+        ("sft_rft", "sft", "No training problem is left"),
+    ],
+)
+def test_methods_name_what_they_need_demonstrations_for(make_config, tmp_path, method, stage, use):
+    data = write_rows(tmp_path / "rows.jsonl", {"demonstration": None}, {"demonstration": None})
+    message = error_of(on_file(make_config, data, method=method))
+    assert f"ethod {stage!r}" in message
+    assert use in message
+    assert "fits `max_response_tokens`" in message
+
+
+@pytest.mark.parametrize("method", ["rft", "grpo", "rft_on_policy_clip"])
+def test_methods_without_demonstrations_ask_for_none(make_config, tmp_path, method):
+    data = write_rows(tmp_path / "rows.jsonl", {"demonstration": None}, {"demonstration": None})
+    config = on_file(make_config, data, method=method)
+    problem_set = load_problem_set(config.token_env_config())
+    setup_checks.check_setup(config, config.build_method(), problem_set)
+
+
+def test_a_buffer_that_can_never_be_full_is_an_error_with_its_range(make_config, tmp_path):
+    data = write_rows(tmp_path / "rows.jsonl", {}, {"demonstration": None}, {})
+
+    def config_of(buffer_size, num_learners=0):
+        config = on_file(make_config, data, method="relift")
+        config.training(method_config={"buffer_size": buffer_size})
+        return config.learners(num_learners=num_learners)
+
+    message = error_of(config_of(3))
+    assert "`buffer_size` (3) of method 'relift' must be from 1 (one row per learner)" in message
+    assert "to 2 (training problems with a demonstration)" in message
+    assert "must be from 2 (one row per learner)" in error_of(config_of(1, num_learners=2))
+    for buffer_size in (1, 2):
+        config = config_of(buffer_size)
+        problem_set = load_problem_set(config.token_env_config())
+        setup_checks.check_setup(config, config.build_method(), problem_set)
 
 
 def test_demonstrations_over_budget_do_not_count(make_config):
@@ -192,5 +240,6 @@ def test_problems_without_demonstration_stay_in_except_for_sft(make_config, tmp_
     for method, count in (("prefix_rft", 3), ("rft", 3), ("sft", 2)):
         config = on_file(make_config, data).training(method=method, method_config={})
         problem_set = load_problem_set(config.token_env_config())
-        problems = setup_checks.check_setup(config, config.build_method(), problem_set)
+        setup_checks.check_setup(config, config.build_method(), problem_set)
+        problems = setup_checks.trainable_problems(config.build_method(), problem_set)
         assert len(problems) == count, method

@@ -1,6 +1,7 @@
 """The example scripts as a user runs them, with tiny sizes, in a directory of their own."""
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -20,16 +21,22 @@ pytestmark = pytest.mark.integration
 EXAMPLES = Path(__file__).parent.parent / "tuned_examples"
 
 
-def run_example(directory: Path, script: str, *arguments: str) -> SimpleNamespace:
-    """Run a script inside a directory with all parts in one process."""
+def run_script(directory: Path, script: str, *arguments: str) -> str:
+    """Run a script inside a directory with all parts in one process; returns what it printed."""
     command = [sys.executable, str(EXAMPLES / script), *arguments, "--num-env-runners", "0"]
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=directory, env=settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def run_example(directory: Path, script: str, *arguments: str) -> SimpleNamespace:
+    """Run a script that makes one run directory."""
+    output = run_script(directory, script, *arguments)
     (run_dir,) = (directory / "runs").iterdir()
-    return SimpleNamespace(directory=directory, run_dir=run_dir, output=done.stdout)
+    return SimpleNamespace(directory=directory, run_dir=run_dir, output=output)
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +117,39 @@ def test_the_math_example_passes_an_absolute_path_and_the_token_limits_on(math_r
 def test_the_python_that_the_examples_print_uses_the_trained_model(toy_run, math_run, monkeypatch):
     assert_printed_python_runs(toy_run, monkeypatch)
     assert_printed_python_runs(math_run, monkeypatch)
+
+
+TABLES = {
+    "table.csv": "iteration,set,avg_at_k,pass_at_k,greedy_accuracy",
+    "table_rewards.csv": "iteration,reward_plain_mean,reward_prefix_mean,reward_mean,"
+    "prefix_window_low,prefix_window_high,num_groups_with_signal",
+}
+
+
+def test_the_methods_example_has_one_row_per_evaluation_and_a_rerun_replaces_its_own(tmp_path):
+    # Two earlier runs of three iterations: SFT with seed 0 is run again, seed 5 is not.
+    run = "method,method_config,demonstration_fraction,flawed_fraction,seed"
+    for table, columns in TABLES.items():
+        values = columns.count(",") * ",.5"
+        old = [f"sft,{{}},1.0,0.0,{seed},{i}{values}" for seed in (0, 5) for i in (1, 2, 3)]
+        (tmp_path / table).write_text("\n".join([f"{run},{columns}", *old]) + "\n")
+    methods = ("--method", "prefix_rft", "--method", "sft", "--seeds", "1", "--out", "table.csv")
+    sizes = ("--num-iterations", "2", "--num-held-out", "2")
+    run_script(tmp_path, "toy_arithmetic_methods.py", *methods, *sizes)
+    accuracies, rewards = (
+        list(csv.DictReader(io.StringIO((tmp_path / table).read_text()))) for table in TABLES
+    )
+    for rows in (accuracies, rewards):
+        assert [rows.pop(0)["seed"] for _ in range(3)] == ["5", "5", "5"]
+        assert {row["seed"] for row in rows} == {"0"}
+    keys = [(row["method"], row["iteration"], row["set"]) for row in accuracies]
+    both = ("prefix_rft", "sft")
+    assert keys == [(m, i, s) for m in both for i in ("0", "2") for s in ("new", "harder")]
+    assert [(r["method"], r["iteration"]) for r in rewards] == [(m, i) for m in both for i in "12"]
+    assert all(0 <= float(row["avg_at_k"]) <= float(row["pass_at_k"]) <= 1 for row in accuracies)
+    # Half a cosine from .95 to .05 over two iterations: .95, then (.95 + .05) / 2.
+    windows = [float(row["prefix_window_low"]) for row in rewards[:2]]
+    assert windows == pytest.approx([0.95, 0.5])
+    assert [row["reward_mean"] for row in rewards[2:]] == ["", ""], "SFT samples nothing"
+    run_dirs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert run_dirs == [f"toy_methods_{method}_seed0" for method in both]

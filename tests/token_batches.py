@@ -1,8 +1,10 @@
 """Small batches of token columns for tests, drawn as pictures.
 
-One letter per token: x prompt, p prefix, r response, d demonstration, . padding.
+One letter per token: x prompt, p prefix, r response, d demonstration, D demonstration that is a
+member of its group, . padding.
 """
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -18,6 +20,7 @@ LETTERS = {
     "p": Region.PREFIX,
     "r": Region.RESPONSE,
     "d": Region.DEMONSTRATION,
+    "D": Region.DEMONSTRATION,
 }
 
 
@@ -52,33 +55,40 @@ def make_columns(pictures, advantages, entropies=None, seed=0, width=None):
     )
 
 
+FILLERS = {"input_ids": 5, "region": int(Region.PADDING)}
+"""What `widen` pads with; all other columns get NaN, which must never be read."""
+
+
 def widen(columns, num_extra):
     """The same rows with more padding, filled with values that must never be read."""
+    wide = {}
+    for name, column in vars(columns).items():
+        if column is not None and column.ndim == 2:
+            value = FILLERS.get(name, float("nan"))
+            filler = torch.full((column.shape[0], num_extra), value, dtype=column.dtype)
+            wide[name] = torch.cat([column, filler], dim=1)
+    return dataclasses.replace(columns, **wide)
 
-    def extend(column, value):
-        filler = torch.full((column.shape[0], num_extra), value, dtype=column.dtype)
-        return torch.cat([column, filler], dim=1)
 
-    return TokenColumns(
-        input_ids=extend(columns.input_ids, 5),
-        region=extend(columns.region, int(Region.PADDING)),
-        advantage=columns.advantage,
-        row_index=columns.row_index,
-        row_key=columns.row_key,
-        is_member=columns.is_member,
-        engine_logp=extend(columns.engine_logp, float("nan")),
-        old_logp=extend(columns.old_logp, float("nan")),
-        entropy=extend(columns.entropy, float("nan")),
-    )
+def with_importance_weights(columns, seed=0):
+    """The same rows with weights between 0.25 and 2 at sampled tokens, 1 elsewhere."""
+    generator = np.random.default_rng(seed)
+    drawn = torch.tensor(generator.uniform(0.25, 2, columns.region.shape), dtype=torch.float32)
+    weights = torch.where(columns.is_response, drawn, 1.0)
+    return dataclasses.replace(columns, importance_weight=weights)
 
 
 @st.composite
-def batches(draw, max_rows=7):
-    """Strategy: batches with all kinds of rows, ties in entropy, zero advantages included."""
+def batches(draw, max_rows=7, importance=False):
+    """Strategy: batches with all kinds of rows, ties in entropy, zero advantages included.
+
+    Rollouts with and without prefix, demonstrations, and demonstrations that are group members,
+    with an advantage. With `importance` some batches have importance weights.
+    """
     rows = draw(
         st.lists(
             st.tuples(
-                st.sampled_from(["rollout", "rollout", "demonstration"]),
+                st.sampled_from("rrdD"),
                 st.integers(1, 3),
                 st.integers(0, 6),
                 st.integers(1, 6),
@@ -90,12 +100,9 @@ def batches(draw, max_rows=7):
     )
     pictures, advantages = [], []
     for kind, num_prompt, num_prefix, num_response, advantage in rows:
-        if kind == "rollout":
-            pictures.append("x" * num_prompt + "p" * num_prefix + "r" * num_response)
-            advantages.append(advantage)
-        else:
-            pictures.append("x" * num_prompt + "d" * num_response)
-            advantages.append(0.0)
+        prefix = "p" * num_prefix if kind == "r" else ""
+        pictures.append("x" * num_prompt + prefix + kind * num_response)
+        advantages.append(0.0 if kind == "d" else advantage)
     # A rollout, so that scales by the number of rollouts exist.
     pictures.append("xpr")
     advantages.append(1.0)
@@ -103,7 +110,10 @@ def batches(draw, max_rows=7):
     generator = np.random.default_rng(seed)
     # Few different values: ties must occur.
     entropies = [generator.integers(0, 4, len(picture)) * 0.5 for picture in pictures]
-    return make_columns(pictures, advantages, entropies, seed)
+    columns = make_columns(pictures, advantages, entropies, seed)
+    if importance and draw(st.booleans()):
+        columns = with_importance_weights(columns, seed)
+    return columns
 
 
 class ThreadPool(Pool):

@@ -108,7 +108,7 @@ def run_once(num_iterations: int, run_dir: Path) -> None:
     algo = config.build_algo()
     for _ in range(num_iterations):
         result = algo.train()
-        sys.stdout.write(iteration_log(run_dir, result["training_iteration"], algo.method))
+        sys.stdout.write(iteration_log(run_dir, result["training_iteration"]))
     checkpoint = run_dir / "checkpoint"
     algo.save_to_path(str(checkpoint.resolve()))
     model_dir = algo.save_pretrained(run_dir / "model")

@@ -5,7 +5,7 @@ How to run:
         --title "From clean demonstrations Prefix-RFT and SFT learn the task, RFT hardly"
 
 Writes OUT.csv (one row per evaluation) and OUT.png: means over seeds with 95% intervals (Student's
-t), one panel per held-out set.
+t), one panel per held-out set. `plot_methods.py` draws the tables of `toy_arithmetic_methods.py`.
 """
 
 import argparse
@@ -16,16 +16,13 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from scipy import stats
+from method_styles import STYLES, half_width
 
 from prefix_rft_rllib.run_directory import read_metrics
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen first
 
-# Okabe and Ito's palette: safe for colour-blind readers. One colour per method, in every figure.
-COLOURS = {"prefix_rft": "#D55E00", "rft": "#0072B2", "sft": "#009E73"}
-LABELS = {"prefix_rft": "Prefix-RFT", "rft": "RFT", "sft": "SFT"}
 METRIC = "avg_at_k"
 
 
@@ -60,9 +57,10 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
                     values[row["iteration"]].append(row[METRIC])
             iterations = sorted(values)
             means = np.array([np.mean(values[i]) for i in iterations])
-            half = np.array([interval(values[i]) for i in iterations])
-            colour = COLOURS[method]
-            panel.plot(iterations, means, color=colour, label=LABELS[method], marker="o", ms=3)
+            half = np.array([half_width(values[i]) for i in iterations])
+            label, colour, line, marker = STYLES[method]
+            look = {"color": colour, "linestyle": line, "marker": marker, "ms": 3}
+            panel.plot(iterations, means, label=label, **look)
             panel.fill_between(iterations, means - half, means + half, color=colour, alpha=0.2)
         panel.set(title=f"{name} problems", xlabel="training iteration", ylim=(0, 1))
         panel.grid(alpha=0.3)
@@ -72,13 +70,6 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
     figure.suptitle(f"{title} (mean of {num_seeds} seeds, band: 95% interval)", fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-def interval(values: list[float]) -> float:
-    """Half width of the 95% interval of a mean; 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ Results to expect are in README.md, with the command, hardware and seeds.
 """
 
 import argparse
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -26,12 +27,14 @@ from typing import Any
 
 import ray
 
-from prefix_rft_rllib import PrefixRFTConfig, evaluation, metrics, progress
+from prefix_rft_rllib import PrefixRFTConfig, evaluation, methods, metrics, progress
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 from prefix_rft_rllib.rollout_log import iteration_log
 
 NUM_ITERATIONS = 80
 NUM_HELD_OUT = 64
+NUM_PROBLEMS_PER_ITERATION = 16
+LR = 3e-4
 MIN_ACCURACY = {"new": 0.75, "harder": 0.40}
 """Expected avg@8 of Prefix-RFT at the end, for `--as-test`."""
 
@@ -42,6 +45,41 @@ def toy_problems(num_problems: int, min_clauses: int, max_clauses: int, **settin
     return {"num_problems": num_problems, **lengths, **settings}
 
 
+def method_config_for(method: str, num_iterations: int) -> dict[str, Any]:
+    """Settings of a method that have to fit the run's length or this task's size.
+
+    Args:
+        method: A name in `methods.METHODS`.
+        num_iterations: Length of the run.
+
+    Returns:
+        Keyword arguments of the method's function; {} if its defaults fit any run.
+
+    Raises:
+        ValueError: For an unknown method.
+    """
+    methods.by_name(method)  # names the known methods if this is none
+    if method == "uft":
+        # Hints in the first 60% of the run, then none, as in its paper (300 of 500 iterations).
+        return {"num_schedule_iterations": max(1, round(0.6 * num_iterations))}
+    if method == "sft_rft":
+        # Half of the run each, at one rate: the default for SFT, 5e-5, is for large models.
+        return {"num_sft_iterations": max(1, num_iterations // 2), "sft_lr": LR}
+    if method == "relift":
+        # One step on as many failed problems as an iteration has problems, as in the defaults (128
+        # and 128), at the task's rate: the default, 1e-6, is for large models.
+        return {"buffer_size": NUM_PROBLEMS_PER_ITERATION, "imitation_lr": LR}
+    if method == "chord":
+        # A third of the run up, two thirds down, as 200 and 400 of 600 iterations in its example.
+        num_warmup = num_iterations // 3
+        num_decay = max(1, num_iterations - num_warmup)
+        return {"num_warmup_iterations": num_warmup, "num_decay_iterations": num_decay}
+    if "num_schedule_iterations" in inspect.signature(methods.METHODS[method]).parameters:
+        # A prefix window that opens over the whole run.
+        return {"num_schedule_iterations": num_iterations}
+    return {}
+
+
 def build_config(
     method: str = "prefix_rft",
     *,
@@ -50,11 +88,6 @@ def build_config(
     num_held_out: int = NUM_HELD_OUT,
 ) -> PrefixRFTConfig:
     """The run's settings; all methods share everything but `method_config`."""
-    method_configs: dict[str, dict[str, Any]] = {
-        "prefix_rft": {"num_schedule_iterations": num_iterations},
-        "rft": {},
-        "sft": {},
-    }
     held_out = {
         name: {
             "data": "toy_arithmetic",
@@ -79,11 +112,11 @@ def build_config(
         .training(
             model_path=str(TOY_BASE_MODEL),
             method=method,
-            method_config=method_configs[method],
+            method_config=method_config_for(method, num_iterations),
             group_size=8,
-            num_problems_per_iteration=16,
+            num_problems_per_iteration=NUM_PROBLEMS_PER_ITERATION,
             num_problems_per_minibatch=8,
-            lr=3e-4,
+            lr=LR,
         )
         .evaluation(evaluation_interval=10, held_out_num_samples=8)
         .debugging(seed=seed, log_level="ERROR")
@@ -128,7 +161,7 @@ def main() -> int:
     for iteration in range(1, args.num_iterations + 1):
         algo.train()
         if args.log:
-            sys.stdout.write(iteration_log(run_dir, iteration, algo.method))
+            sys.stdout.write(iteration_log(run_dir, iteration))
     after, _, _ = evaluation.evaluate_held_out(algo)
     algo.save_to_path(str((run_dir / "checkpoint").resolve()))
     model_dir = algo.save_pretrained(run_dir / "model")

@@ -9,6 +9,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 
+from prefix_rft_rllib.core.importance_weights import truncated_importance_weights
 from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
 
 REFERENCE_LOGP = "reference_logp"
@@ -23,11 +24,15 @@ class OldLogpAndEntropy(ConnectorV2):
 
     Args:
         max_tokens_per_microbatch: Padded tokens of one forward pass.
+        importance_weight_cap: Adds `importance_weight`, truncated here; None for none.
     """
 
-    def __init__(self, *, max_tokens_per_microbatch: int) -> None:
+    def __init__(
+        self, *, max_tokens_per_microbatch: int, importance_weight_cap: float | None = None
+    ) -> None:
         super().__init__()
         self._max_tokens = max_tokens_per_microbatch
+        self._cap = importance_weight_cap
 
     @override(ConnectorV2)
     def __call__(
@@ -41,6 +46,10 @@ class OldLogpAndEntropy(ConnectorV2):
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         columns = batch[DEFAULT_MODULE_ID]
         columns["old_logp"], columns["entropy"] = self._token_logps(module, columns)
+        if self._cap is not None:
+            columns["importance_weight"] = truncated_importance_weights(
+                columns["old_logp"], columns["engine_logp"], self._cap
+            )
         if module.reference_lm is not None:
             columns[REFERENCE_LOGP], _ = self._token_logps(module, columns, reference=True)
         return batch

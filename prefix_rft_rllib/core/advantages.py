@@ -45,7 +45,8 @@ class GroupAdvantage(abc.ABC):
         # The rounded mean of equal numbers can differ from them: 3 * 0.1 / 3 is not 0.1.
         if min(rewards) == max(rewards):
             return [0.0] * len(rewards)
-        return [float(np.float32(reward - baseline)) for reward in rewards]
+        divisor = self.divisor(rewards)
+        return [float(np.float32((reward - baseline) / divisor)) for reward in rewards]
 
     @abc.abstractmethod
     def baseline(self, rewards: Sequence[float], has_prefix: Sequence[bool]) -> float:
@@ -62,6 +63,17 @@ class GroupAdvantage(abc.ABC):
             ValueError: If there is none for this group.
         """
 
+    def divisor(self, rewards: Sequence[float]) -> float:
+        """What the differences from the baseline are divided by.
+
+        Args:
+            rewards: Reward of each member; not all equal.
+
+        Returns:
+            A positive number, 1 unless a subclass says otherwise.
+        """
+        return 1.0
+
 
 @dataclasses.dataclass(frozen=True)
 class GroupMean(GroupAdvantage):
@@ -72,6 +84,20 @@ class GroupMean(GroupAdvantage):
 
     def baseline(self, rewards: Sequence[float], has_prefix: Sequence[bool]) -> float:  # noqa: D102
         return math.fsum(rewards) / len(rewards)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupMeanStd(GroupMean):
+    """`GroupMean` divided by the standard deviation of the group's rewards plus 1e-6 (GRPO).
+
+    arXiv 2402.03300, Sec. 4.1 leaves open which deviation; as in verl and TRL it is the sample's,
+    with G - 1 in the denominator. It makes rare successes, and rare failures, weigh more.
+    """
+
+    def divisor(self, rewards: Sequence[float]) -> float:  # noqa: D102
+        mean = math.fsum(rewards) / len(rewards)
+        variance = math.fsum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1)
+        return math.sqrt(variance) + 1e-6
 
 
 @dataclasses.dataclass(frozen=True)

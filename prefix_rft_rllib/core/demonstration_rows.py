@@ -15,6 +15,8 @@ from prefix_rft_rllib.core.shares import check_at_least
 class DemonstrationRows(abc.ABC):
     """Which demonstrations of a problem are added to the batch."""
 
+    num_rows: int = 0
+    """Rows per problem, at most."""
     is_member: bool = False
     """True if such a row is a member of its problem's group, with its own reward and advantage."""
 
@@ -67,3 +69,14 @@ class EveryStep(DemonstrationRows):
             for index in range(num_demonstrations)
         }
         return sorted(ranks, key=ranks.__getitem__)[: self.num_rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class OneRowPerGroup(EveryStep):
+    """One demonstration as a member of its problem's group, in the place of one rollout (LUFFY).
+
+    It has its own reward, counts in the baseline, and has an advantage.
+    """
+
+    num_rows: int = dataclasses.field(default=1, init=False, repr=False)
+    is_member = True

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from prefix_rft_rllib.core.prefix_schedules import CosineLow, Schedule
+from prefix_rft_rllib.core.prefix_schedules import CosineLow, Schedule, Window
 from prefix_rft_rllib.core.random_draws import stable_hash, uniform
 from prefix_rft_rllib.core.shares import check_at_least, check_fraction, floor_share
 
@@ -110,6 +111,10 @@ class GroupSpec:
         max_response_tokens: T_max: the longest response, prefix included.
         occurrence: How many earlier groups of the iteration have the same problem, so that a
             problem met twice is not sampled with the same draws.
+        step_ends: Called with the index of a drawn demonstration; gives the numbers of its leading
+            tokens at which solution steps end, its length last. One step by default.
+        schedule_iteration: Iteration of the schedule, from 0; `iteration` by default.
+        schedule_state: State of the schedule.
     """
 
     seed: int
@@ -121,6 +126,20 @@ class GroupSpec:
     answer_cut: Callable[[int], int | None]
     max_response_tokens: int
     occurrence: int = 0
+    step_ends: Callable[[int], Sequence[int]] | None = None
+    schedule_iteration: int | None = None
+    schedule_state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def window(self, schedule: Schedule) -> Window:
+        """The problem's window in this iteration."""
+        iteration = self.iteration if self.schedule_iteration is None else self.schedule_iteration
+        return schedule.window(iteration, self.schedule_state, self.problem_id)
+
+    def steps_of(self, index: int) -> Sequence[int]:
+        """Where the solution steps of a demonstration end, in tokens."""
+        if self.step_ends is None:
+            return (self.demonstration_lengths[index],)
+        return self.step_ends(index)
 
     def key(self, purpose: str, member: int) -> tuple[int | str, ...]:
         """The key of a draw.
@@ -148,6 +167,8 @@ class Rollout:
         prefix_fraction: The drawn share u; 0.0 for plain rollouts.
         drawn_prefix_tokens: floor(u * |y*|), before any limit.
         was_cut: True if the prefix is shorter because of the answer's position.
+        window_low: Lower end of the window that u was drawn from; None for plain rollouts.
+        window_high: Upper end.
         seed: Seed of the engine for this rollout, in [0, 2**63).
     """
 
@@ -160,6 +181,8 @@ class Rollout:
     prefix_fraction: float = 0.0
     drawn_prefix_tokens: int = 0
     was_cut: bool = False
+    window_low: float | None = None
+    window_high: float | None = None
 
     @property
     def has_prefix(self) -> bool:
@@ -182,12 +205,7 @@ def prefix_length(
     max_response_tokens: int,
     answer_cut: int | None,
 ) -> int:
-    """Length of a prefix, in tokens (Prefix-RFT, Sec. 3; the limits are this project's).
-
-    min(floor(u * |y*|), |y*| - 1, T_max - 1, cut), where floor(u * |y*|) counts as 1 if it is 0
-    and u is not. At least one token is thereby always left to sample, and a prefix never reaches
-    the answer: with a cut of 0 there is none. The product is rounded to nine decimals before the
-    floor, so that 0.29 of 100 tokens are 29 although 0.29 * 100 < 29 in binary.
+    """Length of a prefix that is a share of its demonstration, in tokens (Prefix-RFT, Sec. 3).
 
     Args:
         fraction: Share u of the demonstration, in [0, 1].
@@ -196,7 +214,8 @@ def prefix_length(
         answer_cut: Tokens before the demonstration's answer; None for no cut.
 
     Returns:
-        The length L, from 0 to `demonstration_length` - 1.
+        `limited_length` of floor(u * |y*|); 0 for u = 0. The product is rounded to nine decimals
+        before the floor, so that 0.29 of 100 tokens are 29 although 0.29 * 100 < 29 in binary.
 
     Raises:
         ValueError: If `fraction` is outside [0, 1].
@@ -204,8 +223,29 @@ def prefix_length(
     check_fraction("fraction", fraction)
     if fraction == 0:
         return 0
-    drawn = max(1, floor_share(fraction, demonstration_length))
-    limits = [drawn, demonstration_length - 1, max_response_tokens - 1]
+    drawn = floor_share(fraction, demonstration_length)
+    return limited_length(drawn, demonstration_length, max_response_tokens, answer_cut)
+
+
+def limited_length(
+    drawn: int, demonstration_length: int, max_response_tokens: int, answer_cut: int | None
+) -> int:
+    """Length of a drawn prefix after all limits, in tokens (the limits are this project's).
+
+    min(drawn, |y*| - 1, T_max - 1, cut), where a draw of 0 counts as 1. At least one token is
+    thereby always left to sample, and a prefix never reaches the answer: with a cut of 0 there is
+    none.
+
+    Args:
+        drawn: Tokens drawn.
+        demonstration_length: |y*|, tokens of the demonstration with its end token.
+        max_response_tokens: T_max.
+        answer_cut: Tokens before the demonstration's answer; None for no cut.
+
+    Returns:
+        The length L, from 0 to `demonstration_length` - 1.
+    """
+    limits = [max(1, drawn), demonstration_length - 1, max_response_tokens - 1]
     if answer_cut is not None:
         limits.append(answer_cut)
     return max(0, min(limits))
@@ -241,21 +281,24 @@ def _plan_rollout(sampler: PrefixSampler, group: GroupSpec, member: int) -> Roll
     if draw_member is None or num_demonstrations == 0:
         return plain
     assert sampler.fraction is not None, "a sampler that draws has a schedule"
-    draw = uniform(*group.key("prefix_fraction", draw_member))
-    fraction = sampler.fraction.draw(group.iteration, draw)
-    if fraction == 0:
-        return plain
     index = int(uniform(*group.key("demonstration", draw_member)) * num_demonstrations)
     length = group.demonstration_lengths[index]
-    uncut = prefix_length(fraction, length, group.max_response_tokens, None)
-    num_prefix_tokens = prefix_length(
-        fraction, length, group.max_response_tokens, group.answer_cut(index)
+    window = group.window(sampler.fraction)
+    prefix = window.prefix(
+        uniform(*group.key("prefix_fraction", draw_member)), length, lambda: group.steps_of(index)
     )
+    if prefix.fraction == 0:
+        return plain
+    budget = group.max_response_tokens
+    uncut = limited_length(prefix.num_tokens, length, budget, None)
+    num_prefix_tokens = limited_length(prefix.num_tokens, length, budget, group.answer_cut(index))
     return dataclasses.replace(
         plain,
         demonstration_index=index,
         num_prefix_tokens=num_prefix_tokens,
-        prefix_fraction=fraction,
-        drawn_prefix_tokens=floor_share(fraction, length),
+        prefix_fraction=prefix.fraction,
+        drawn_prefix_tokens=prefix.num_tokens,
         was_cut=num_prefix_tokens < uncut,
+        window_low=window.low,
+        window_high=window.high,
     )

@@ -31,6 +31,20 @@ def check_fraction(name: str, value: float) -> None:
     raise ValueError(message)
 
 
+def check_coefficient(name: str, value: float) -> None:
+    """Check that a setting is a weight in a sum of losses.
+
+    Args:
+        name: Name of the setting as the user wrote it.
+        value: The setting's value.
+
+    Raises:
+        ValueError: If `value` is not a finite number of at least 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}.")
+
+
 def check_at_least(name: str, value: int, minimum: int) -> None:
     """Check that a setting is a whole number and not too small.
 

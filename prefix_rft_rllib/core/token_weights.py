@@ -19,59 +19,11 @@ import torch
 from torch import Tensor
 
 from prefix_rft_rllib.core.token_selection import All, Keep, Pool, select_tokens
+from prefix_rft_rllib.core.token_values import Value
 from prefix_rft_rllib.core.tokens import TRAINABLE_REGIONS, TokenColumns
 
 STREAMS = ("policy", "imitation")
 """`policy` weights enter the clipped surrogate, `imitation` weights multiply the plain logp."""
-
-
-class Value(abc.ABC):
-    """What a token of the region is worth before selection and scale."""
-
-    @abc.abstractmethod
-    def base(self, columns: TokenColumns, iteration: int) -> Tensor:
-        """The part known before the update.
-
-        Args:
-            columns: The rows.
-            iteration: Training iteration, from 0, for values on a schedule.
-
-        Returns:
-            One value per row, shape (B,), or per token, shape (B, T).
-        """
-
-    def shape(self, logp: Tensor) -> Tensor | None:
-        """The factor that depends on the policy being trained.
-
-        Args:
-            logp: Its log probabilities, detached. Shape (B, T).
-
-        Returns:
-            A factor of the base value, shape (B, T), or None for none.
-        """
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class TrajectoryAdvantage(Value):
-    """The advantage of the token's trajectory, the same at all its tokens."""
-
-    def base(self, columns: TokenColumns, iteration: int) -> Tensor:  # noqa: D102
-        return columns.advantage
-
-
-@dataclasses.dataclass(frozen=True)
-class Constant(Value):
-    """The same number for every token.
-
-    Attributes:
-        value: The number.
-    """
-
-    value: float = 1.0
-
-    def base(self, columns: TokenColumns, iteration: int) -> Tensor:  # noqa: D102
-        return torch.full_like(columns.advantage, self.value)
 
 
 class Scale(abc.ABC):
@@ -272,6 +224,25 @@ class PreparedWeights:
         return self.is_active
 
 
+def token_values(rule: Rule, columns: TokenColumns, iteration: int) -> Tensor:
+    """What a rule gives each token before selection and scale, the policy's own factor left out.
+
+    Args:
+        rule: The rule.
+        columns: The rows.
+        iteration: Training iteration, from 0, for values on a schedule.
+
+    Returns:
+        Shape (B, T) or (B, 1), float64: the value's base, for the policy stream times the
+        `importance_weight` of the columns, if they have one.
+    """
+    base = rule.value.base(columns, iteration).to(torch.float64)
+    base = base if base.ndim == 2 else base[:, None]
+    if rule.stream == "policy" and columns.importance_weight is not None:
+        base = base * columns.importance_weight
+    return base
+
+
 def prepare_weights(
     rules: tuple[Rule, ...],
     columns: TokenColumns,
@@ -308,9 +279,9 @@ def prepare_weights(
         assert not bool(is_region[:, :1].any()), "no logits predict position 0; it is prompt"
         selection = select_tokens(rule.keep, columns, is_region, pool)
         divisor = rule.scale.divisor(columns, is_region, max_response_tokens, pool)
-        base = rule.value.base(columns, iteration).to(torch.float64)
+        base = token_values(rule, columns, iteration)
         # One rounding to float32, whatever the order of the factors.
-        scaled = (base if base.ndim == 2 else base[:, None]) / divisor[:, None]
+        scaled = base / divisor[:, None]
         static = torch.where(selection.is_kept, scaled, 0.0).to(torch.float32)
         is_active = is_active | (static != 0).any(dim=1)
         prepared.append(

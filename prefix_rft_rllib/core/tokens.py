@@ -60,6 +60,8 @@ class TokenColumns:
             sampling temperature. Shape (B, T), float32. None before the old-policy pass.
         entropy: Entropy of that policy at the token, in nats. Shape (B, T), float32. None before
             the old-policy pass.
+        importance_weight: Truncated importance weight of sampled tokens (`importance_weights`), 1
+            elsewhere. Shape (B, T), float32. None where it is not used.
     """
 
     input_ids: Tensor
@@ -71,6 +73,7 @@ class TokenColumns:
     engine_logp: Tensor
     old_logp: Tensor | None = None
     entropy: Tensor | None = None
+    importance_weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.input_ids.shape

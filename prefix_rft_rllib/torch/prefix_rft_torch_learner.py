@@ -15,6 +15,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.typing import StateDict
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
@@ -47,32 +48,65 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
     @override(Learner)
     def build(self) -> None:
         super().build()
-        method = self.config.build_method()
-        self._rules, self._clip = method.rules, method.clip
         several = self.config.num_learners > 1
         self._pool = DistributedPool(self._device) if several else LearnerPool()
         self._max_response_tokens = self.config.max_response_tokens
         self._report = UpdateReport()
-        self._iteration = 0
+        self._schedule_iteration = 0
         self._step = 0
 
     @override(TorchLearner)
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None
     ) -> None:
+        """One AdamW per objective; an optimizer's state takes memory from its first step on."""
         parameters = [p for p in self._module[module_id].parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters,
-            lr=self.config.lr,
-            betas=tuple(self.config.adam_betas),
-            weight_decay=self.config.weight_decay,
-        )
-        self.register_optimizer(
-            module_id=module_id,
-            optimizer=optimizer,
-            params=parameters,
-            lr_or_lr_schedule=self.config.lr,
-        )
+        self._objectives = {o.name: o for o in self.config.build_method().objectives()}
+        for objective in self._objectives.values():
+            optimizer = torch.optim.AdamW(parameters, lr=self.config.lr, **self._adamw_settings)
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=objective.name,
+                optimizer=optimizer,
+                params=parameters,
+            )
+        self._begin(next(iter(self._objectives)))
+
+    def _begin(self, name: str) -> None:
+        """Make an objective the one that is trained: its rules, its clip, its optimizer.
+
+        RLlib then clips for and steps this optimizer alone; all are in the checkpoint. Those of
+        earlier stages lose their state, which nothing will read again.
+        """
+        self._objective = self._objectives[name]
+        self._module_optimizers[DEFAULT_MODULE_ID] = [f"{DEFAULT_MODULE_ID}_{name}"]
+        for other in self._objectives.values():
+            if other.stage < self._objective.stage:
+                self.get_optimizer(DEFAULT_MODULE_ID, other.name).state.clear()
+
+    @override(TorchLearner)
+    def _set_optimizer_state(self, state: StateDict) -> None:
+        """Restore the optimizers of this run's method; those of another method are left out.
+
+        Settings are this run's, which may have been changed (PopulationBasedTraining).
+        """
+        known = {name: value for name, value in state.items() if name in self._named_optimizers}
+        for name in state.keys() - known.keys():
+            logger.warning(
+                "The checkpoint's optimizer %r belongs to another method than %r and is not "
+                "restored.",
+                name,
+                self.config.build_method().name,
+            )
+        super()._set_optimizer_state(known)
+        for optimizer in self._named_optimizers.values():
+            for group in optimizer.param_groups:
+                group.update(self._adamw_settings)
+
+    @property
+    def _adamw_settings(self) -> dict[str, Any]:
+        betas = tuple(self.config.adam_betas)
+        return {"betas": betas, "weight_decay": self.config.weight_decay}
 
     @override(Learner)
     def _create_iterator_if_necessary(
@@ -81,15 +115,19 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         training_data: TrainingData,
         num_epochs: int = 1,
         iteration: int = 0,
+        schedule_iteration: int | None = None,
+        objective: str | None = None,
         **kwargs: Any,
     ) -> Iterator[MultiAgentBatch]:
         """Yield the global minibatches' rows that this learner holds, epoch by epoch.
 
         Every learner yields the same number of minibatches in the same order, which is a function
-        of (seed, iteration, epoch).
+        of (seed, iteration, epoch). Schedules go by `schedule_iteration`, `iteration` by default;
+        the objective is the method's first one by default.
         """
-        self._iteration = iteration
-        self._step = iteration * self.config.num_minibatches * num_epochs
+        self._schedule_iteration = iteration if schedule_iteration is None else schedule_iteration
+        self._begin(objective or next(iter(self._objectives)))
+        self._step = self._schedule_iteration * self.config.num_minibatches * num_epochs
         self._report = UpdateReport()
         batch = self._make_batch_if_necessary(training_data=training_data)
         rows = batch.policy_batches[DEFAULT_MODULE_ID]
@@ -113,10 +151,10 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         rows = batch[DEFAULT_MODULE_ID]
         columns = columns_from_dict(rows)
         prepared = prepare_weights(
-            self._rules,
+            self._objective.rules,
             columns,
             max_response_tokens=self._max_response_tokens,
-            iteration=self._iteration,
+            iteration=self._schedule_iteration,
             pool=self._pool,
         )
         self._report.add_minibatch_columns(columns, prepared)
@@ -198,7 +236,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
             clip_param=config.clip_param,
             clip_param_high=config.clip_param_high,
             dual_clip=config.dual_clip,
-            clip=self._clip,
+            clip=self._objective.clip,
         )
         self._report.add_microbatch(columns, weights, terms)
         loss = terms.loss
@@ -225,21 +263,35 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         }
         # RLlib's function for the norm turns NaN into 0.
         norm = float(torch.nn.utils.get_total_norm(list(gradients.values())))
-        lr = lr_at(
-            self._step,
-            lr=self.config.lr,
-            schedule=self.config.lr_schedule,
-            num_warmup_steps=self.config.lr_warmup_steps,
-            num_steps=self.config.lr_schedule_steps,
-        )
         for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-            self._set_optimizer_lr(optimizer, lr)
+            self._set_optimizer_lr(optimizer, self._lr())
         self._step += 1
         if math.isfinite(norm):
             self.apply_gradients(self.postprocess_gradients(gradients))
         else:
             logger.warning("Gradient norm is %s: this optimizer step is left out.", norm)
         return norm
+
+    def _lr(self) -> float:
+        """Learning rate of the next step: the objective's own, or the config's schedule."""
+        own, config = self._objective.lr, self.config
+        if own is None:
+            return lr_at(
+                self._step,
+                lr=config.lr,
+                schedule=config.lr_schedule,
+                num_warmup_steps=config.lr_warmup_steps,
+                num_steps=config.lr_schedule_steps,
+            )
+        steps_per_iteration = config.num_minibatches * config.num_epochs
+        num_warmup_steps = self._objective.num_warmup_iterations * steps_per_iteration
+        return lr_at(
+            self._step,
+            lr=own,
+            schedule="constant",
+            num_warmup_steps=num_warmup_steps,
+            num_steps=None,
+        )
 
     def _gradient_sync(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         """Exchange gradients between learners in the last backward pass only."""
@@ -262,6 +314,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         lr = self._get_optimizer_lr(optimizer)
         self._report.add_minibatch(
             {
+                "objective": self._objective.name,
                 "minibatch": int(rows[row_data.MINIBATCH][0]),
                 "step": self._step - 1,
                 "loss": float(self._pool.sum_values(torch.tensor(loss))),
@@ -271,7 +324,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
             prepared,
         )
         self._report.add_rows(
-            rows[row_data.IS_LOGGED], columns, prepared, iteration=self._iteration
+            rows[row_data.IS_LOGGED], columns, prepared, iteration=self._schedule_iteration
         )
 
     def take_report(self) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:

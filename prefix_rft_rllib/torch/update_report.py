@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.core.losses import LossTerms
-from prefix_rft_rllib.core.token_weights import PreparedWeights, TokenWeights
+from prefix_rft_rllib.core.token_weights import PreparedWeights, TokenWeights, token_values
 from prefix_rft_rllib.core.tokens import TokenColumns
 from prefix_rft_rllib.torch.distributed_pool import LearnerPool
 
@@ -63,6 +63,8 @@ class UpdateReport:
         sampled = ~columns.engine_logp.isnan()
         gap = (columns.old_logp - columns.engine_logp).abs()
         self._add_mean(metrics.ENGINE_LOGP_GAP_MEAN, gap, sampled)
+        if columns.importance_weight is not None:
+            self._add_mean(metrics.IMPORTANCE_WEIGHT_MEAN, columns.importance_weight, sampled)
         largest = torch.where(sampled, gap, 0.0).max().reshape(1)
         self._max_gap = torch.maximum(self._max_gap.to(largest.device), largest)
 
@@ -108,8 +110,8 @@ class UpdateReport:
     ) -> None:
         """Keep per-token values of the rows that are logged, response tokens only.
 
-        The weight is what the rules' selections leave of a token's value, before the scales: the
-        advantage, for a rule that is worth the advantage.
+        The weight is what the rules' selections leave of a token's value at the old policy, before
+        the scales: the advantage, for a rule that is worth the advantage.
 
         Args:
             is_logged: Rows to keep. Shape (B,), bool.
@@ -121,8 +123,10 @@ class UpdateReport:
         weight = torch.zeros_like(columns.entropy)
         is_kept = torch.zeros_like(columns.is_prefix)
         for rule in prepared.rules:
-            value = rule.rule.value.base(columns, iteration)
-            weight += torch.where(rule.is_kept, value if value.ndim == 2 else value[:, None], 0.0)
+            value = token_values(rule.rule, columns, iteration)
+            factor = rule.rule.value.shape(columns.old_logp)
+            value = value if factor is None else value * factor
+            weight += torch.where(rule.is_kept, value, 0.0).float()
             is_kept |= rule.is_kept
         is_answer = columns.is_prefix | columns.is_response | columns.is_demonstration
         for row in is_logged.nonzero()[:, 0].tolist():

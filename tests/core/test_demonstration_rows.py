@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prefix_rft_rllib.core.demonstration_rows import EveryStep, NoRows
+from prefix_rft_rllib.core.demonstration_rows import EveryStep, NoRows, OneRowPerGroup
 
 
 def draw(rows, iteration=0, problem_id="p", num_demonstrations=3):
@@ -34,3 +34,18 @@ def test_draws_depend_on_their_key_only():
 def test_a_row_count_below_one_is_refused():
     with pytest.raises(ValueError, match="`num_rows` must be an integer of at least 1"):
         EveryStep(0)
+
+
+def test_one_row_per_group_is_a_member_and_draws_as_every_step():
+    rows = OneRowPerGroup()
+    assert (rows.num_rows, rows.is_member) == (1, True)
+    assert not EveryStep(1).is_member
+    assert not NoRows().is_member
+    assert rows != EveryStep(1)
+    assert rows == OneRowPerGroup()
+    assert repr(rows) == "OneRowPerGroup()"
+    for iteration in range(20):
+        assert draw(rows, iteration) == draw(EveryStep(1), iteration)
+    assert draw(rows, num_demonstrations=0) == []
+    with pytest.raises(TypeError):
+        OneRowPerGroup(2)

@@ -2,7 +2,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefix_rft_rllib.core.prefix_schedules import CosineLow, Fixed, Uniform
+from prefix_rft_rllib.core.prefix_schedules import (
+    CosineLow,
+    Fixed,
+    Uniform,
+    UniformWindow,
+)
+
+
+def no_steps():
+    raise AssertionError("a window of shares does not ask for steps")
+
+
+def draw_share(schedule, iteration, draw, num_tokens=1000):
+    """The share drawn from a window that the state and the problem do not move."""
+    window = schedule.window(iteration, schedule.initial_state(), None)
+    assert window == schedule.window(iteration, {}, "a problem")
+    return window.prefix(draw, num_tokens, no_steps).fraction
 
 
 @pytest.mark.parametrize(
@@ -26,8 +42,9 @@ def test_the_papers_window_opens_by_half_a_cosine(iteration, low):
 def test_draws_stay_inside_the_window(iteration, draw):
     for schedule in (CosineLow(), Uniform(0.05, 0.95), Fixed(0.3)):
         low, high = schedule.low_at(iteration), schedule.high
+        assert schedule.window(iteration, {}, None) == UniformWindow(low, high)
         assert 0 <= low <= high <= 1
-        assert low <= schedule.draw(iteration, draw) <= high
+        assert low <= draw_share(schedule, iteration, draw) <= high
 
 
 def test_rounding_never_lifts_the_lower_end_above_the_upper_one():
@@ -36,10 +53,10 @@ def test_rounding_never_lifts_the_lower_end_above_the_upper_one():
 
 
 def test_draws_are_linear_between_the_ends():
-    assert Uniform(0.2, 0.6).draw(3, 0.25) == pytest.approx(0.3, abs=1e-15)
-    assert Fixed(0.3).draw(3, 0.9) == 0.3
+    assert draw_share(Uniform(0.2, 0.6), 3, 0.25) == pytest.approx(0.3, abs=1e-15)
+    assert draw_share(Fixed(0.3), 3, 0.9) == 0.3
     # Iteration 250: window [0.5, 0.95].
-    assert CosineLow().draw(250, 0.5) == pytest.approx(0.725, abs=1e-12)
+    assert draw_share(CosineLow(), 250, 0.5) == pytest.approx(0.725, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +72,24 @@ def test_draws_are_linear_between_the_ends():
 def test_windows_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1, exclude_max=True), st.integers(1, 500))
+def test_a_uniform_windows_draw_is_a_share_and_its_tokens(a, b, draw, num_tokens):
+    low, high = sorted((a, b))
+    fraction, tokens = UniformWindow(low, high).prefix(draw, num_tokens, no_steps)
+    assert low <= fraction <= high + 1e-15
+    # floor(u * |y*|), free of binary errors below 1e-9 tokens.
+    assert tokens <= fraction * num_tokens + 1e-9 < tokens + 1 + 2e-9
+
+
+def test_the_tokens_of_a_share_by_hand():
+    # 0.2 + 0.25 * 0.4 = 0.3 of 11 tokens: floor(3.3); 0.29 of 100 is 29, though not in binary.
+    assert UniformWindow(0.2, 0.6).prefix(0.25, 11, no_steps).num_tokens == 3
+    assert UniformWindow(0.29, 0.29).prefix(0.7, 100, no_steps) == (0.29, 29)
+
+
+def test_schedules_of_time_have_no_state():
+    for schedule in (CosineLow(), Uniform(), Fixed(0.5)):
+        assert schedule.initial_state() == {}
+        assert schedule.next_state({}, None) == {}

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefix_rft_rllib.core.shares import ceil_share, check_at_least, check_fraction, floor_share
+from prefix_rft_rllib.core.shares import (
+    ceil_share,
+    check_at_least,
+    check_coefficient,
+    check_fraction,
+    floor_share,
+)
 
 
 @given(st.integers(0, 100), st.integers(0, 100_000))
@@ -37,6 +43,17 @@ def test_what_is_not_a_share_is_refused(value):
 @pytest.mark.parametrize("value", [0, 1, 0.5])
 def test_shares_are_accepted(value):
     check_fraction("share", value)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "0.1", None, True])
+def test_what_is_no_coefficient_is_refused(value):
+    with pytest.raises(ValueError, match="`coeff` must be a finite number of at least 0, got"):
+        check_coefficient("coeff", value)
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.001, 5])
+def test_coefficients_are_accepted(value):
+    check_coefficient("coeff", value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "1", True, None])

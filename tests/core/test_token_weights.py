@@ -6,14 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefix_rft_rllib.core.token_selection import BottomEntropy, Random, TopEntropy
+from prefix_rft_rllib.core.token_values import Constant, TrajectoryAdvantage, Value
 from prefix_rft_rllib.core.token_weights import (
-    Constant,
     Rule,
     SequenceMean,
     TokenMean,
-    TrajectoryAdvantage,
-    Value,
     prepare_weights,
+    token_values,
 )
 from tests.token_batches import batches, make_columns, run_learners
 
@@ -164,7 +163,7 @@ def test_learners_prepare_the_weights_of_one_learner(columns, data):
 
 
 @dataclasses.dataclass(frozen=True)
-class TwiceTheProbability(Value):
+class _TwiceTheProbability(Value):
     """A value with a factor that depends on the current policy, and on the iteration."""
 
     def base(self, columns, iteration):
@@ -177,7 +176,7 @@ class TwiceTheProbability(Value):
 def test_a_value_may_depend_on_token_iteration_and_current_policy():
     columns = make_columns(["xpr"], [3.0], [[0.0, 0.5, 1.0]])
     prepared = prepare_weights(
-        (rule(value=TwiceTheProbability()),), columns, max_response_tokens=4, iteration=7
+        (rule(value=_TwiceTheProbability()),), columns, max_response_tokens=4, iteration=7
     )
     logp = torch.tensor([[-1.0, float("inf"), -2.0]], requires_grad=True)
     weights = prepared.weights(logp)
@@ -188,6 +187,18 @@ def test_a_value_may_depend_on_token_iteration_and_current_policy():
     assert not weights.policy.requires_grad
     later = prepared.weights(logp.detach() - 1).policy
     assert later[0, 2].item() == pytest.approx(expected * torch.tensor(-1.0).exp().item(), rel=1e-6)
+
+
+def test_the_values_of_a_rule_have_the_importance_weights_of_the_policy_stream():
+    # Before selection and scale: advantage times weight, or the constant alone.
+    columns = make_columns(["xr", "xd"], [3.0, 0.0])
+    columns = dataclasses.replace(columns, importance_weight=torch.tensor([[1.0, 0.5], [1.0, 1.0]]))
+    assert token_values(rule(), columns, 0).tolist() == [[3.0, 1.5], [0.0, 0.0]]
+    imitation = rule("demonstration", "imitation", Constant(2.0))
+    assert token_values(imitation, columns, 0).tolist() == [[2.0], [2.0]]
+    plain = dataclasses.replace(columns, importance_weight=None)
+    assert token_values(rule(), plain, 0).tolist() == [[3.0], [0.0]]
+    assert token_values(rule(), plain, 0).dtype == torch.float64
 
 
 def test_unknown_names_list_the_known_ones():

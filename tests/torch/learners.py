@@ -1,6 +1,7 @@
 """Local learners, rows drawn as pictures, and a record of their optimizer steps.
 
-One letter per token of a row: x prompt, p prefix, r response, d demonstration.
+One letter per token of a row: x prompt, p prefix, r response, d demonstration, D demonstration that
+is a member of its group.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, se
     generator = np.random.default_rng([seed, index])
     ids = generator.integers(0, NUM_IDS, len(picture))
     num_prompt, num_prefix = picture.count("x"), picture.count("p")
-    is_demonstration = "d" in picture
+    is_demonstration = picture[-1] in "dD"
     logps = -generator.exponential(2.0, len(picture) - num_prompt)
     logps[: len(logps) if is_demonstration else num_prefix] = np.nan
     return build_episode(
@@ -34,7 +35,7 @@ def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, se
         custom_data={
             row_data.NUM_PREFIX_TOKENS: num_prefix,
             row_data.IS_DEMONSTRATION: is_demonstration,
-            row_data.IS_MEMBER: not is_demonstration,
+            row_data.IS_MEMBER: "d" not in picture,
             row_data.ADVANTAGE: advantage,
             row_data.ROW_INDEX: index,
             row_data.ROW_KEY: stable_hash("test_row", seed, index),
@@ -72,13 +73,17 @@ def build_learner(config):
     return config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})
 
 
-def update(learner, rows, *, iteration=0, num_epochs=1):
-    """One update; returns its metrics as plain numbers."""
+def update(learner, rows, *, iteration=0, num_epochs=1, **kwargs):
+    """One update; returns its metrics as plain numbers.
+
+    `kwargs`: objective and schedule_iteration, where they are not the default ones.
+    """
     results = learner.update(
         training_data=WholeSequences(episodes=rows),
         timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0},
         num_epochs=num_epochs,
         iteration=iteration,
+        **kwargs,
     )
     return {name: float(stat.peek()) for name, stat in results[DEFAULT_MODULE_ID].items()}
 

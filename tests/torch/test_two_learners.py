@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from prefix_rft_rllib import methods, metrics
+from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.episodes import WholeSequences
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
@@ -37,6 +37,7 @@ def group(tiny_model_dir):
         .environment("PrefixRFT/ToyArithmetic-v0", env_config={"max_response_tokens": 40})
         .training(
             model_path=tiny_model_dir,
+            method="relift",  # both optimizers that the methods below have
             num_problems_per_iteration=2,
             num_problems_per_minibatch=1,
             group_size=2,
@@ -58,13 +59,16 @@ def on_each(group, function):
 
 
 def set_up(group, local, **settings):
-    """Weights and optimizer of a local learner, and settings of the loss."""
+    """Weights and optimizers of a local learner, its method, and settings of the loss."""
     state = local.get_state()
+    settings = {"method": local.config.method, "method_config": {}} | settings
 
     def take(learner):
         learner._weights_seq_no = 0
         learner.set_state({**state, "weights_seq_no": 0})
         learner.config = learner.config.copy(copy_frozen=False).training(**settings)
+        objectives = learner.config.build_method().objectives()
+        learner._objectives = {objective.name: objective for objective in objectives}
 
     on_each(group, take)
 
@@ -88,14 +92,15 @@ def update_both(group, rows, **kwargs):
     return values, on_each(group, gradients)
 
 
-def check_two_are_as_one(group, config, rows, **settings):
+def check_two_are_as_one(group, config, rows, *, update_settings=None, **settings):
     """Gradients and metrics of two learners against those of a learner alone."""
+    update_settings = update_settings or {}
     settings = {"lr": 0.0, "grad_clip": None, "max_tokens_per_microbatch": 10_000} | settings
     local = build_learner(config.training(**settings))
     set_up(group, local, **settings)
     steps = record_steps(local)
-    expected = update(local, rows)
-    both_results, both_gradients = update_both(group, rows)
+    expected = update(local, rows, **update_settings)
+    both_results, both_gradients = update_both(group, rows, **update_settings)
     assert both_gradients[0].keys() == both_gradients[1].keys()
     for name, gradient in both_gradients[0].items():
         assert torch.equal(gradient, both_gradients[1][name])
@@ -157,20 +162,70 @@ def test_no_learner_may_have_signal_or_prefixes(group, tiny_config):
 
 
 def test_demonstrations_are_averaged_over_the_tokens_of_both(group, tiny_config):
-    rules = methods.build("sft").rules
+    rows = make_rows(["xxddddddd", "xd", "xxdd"], [0.0] * 3)
+    results = check_two_are_as_one(group, tiny_config, rows, method="sft")
+    assert results[metrics.GRAD_NORM] > 0
 
-    def take_rules(learner):
-        before, learner._rules = learner._rules, rules
-        return before
 
-    before = on_each(group, take_rules)[0]
-    try:
-        tiny_config.training(method="sft")
-        rows = make_rows(["xxddddddd", "xd", "xxdd"], [0.0] * 3)
-        check_two_are_as_one(group, tiny_config, rows)
-    finally:
-        rules = before
-        on_each(group, take_rules)
+def luffy_groups():
+    """Two groups of two rollouts and a demonstration that is a member; the rewards are mixed."""
+    return make_rows(
+        ["xxrrr", "xxrrrrrr", "xxDDDDDDD", "xxxrr", "xxxrrrr", "xxxDDD"],
+        [-1 / 3, -1 / 3, 2 / 3, 2 / 3, -1 / 3, -1 / 3],
+    )
+
+
+def test_demonstrations_that_are_members_count_on_both(group, tiny_config):
+    # One learner has two demonstrations and a rollout, the other three rollouts.
+    assert shards_of(luffy_groups()) == [[0, 2, 5], [1, 3, 4]]
+    results = check_two_are_as_one(group, tiny_config, luffy_groups(), method="luffy")
+    assert results[metrics.GRAD_NORM] > 0
+
+
+def test_the_separate_step_is_averaged_over_the_tokens_of_both(group, tiny_config):
+    rows = make_rows(["xxddddddd", "xd", "xxdd", "xxxd"], [0.0] * 4)
+    update_settings = {"objective": "imitation"}
+    results = check_two_are_as_one(
+        group, tiny_config, rows, method="relift", update_settings=update_settings
+    )
+    assert results[metrics.GRAD_NORM] > 0
+
+
+def test_scheduled_and_weighed_terms_are_the_same_on_both(group, tiny_config):
+    # CHORD in iteration 300: both terms; rows of the two kinds on both learners.
+    rows = make_rows(
+        ["xxrrr", "xxrrrrrr", "xxddddd", "xxxrr", "xxxrrrr", "xxxddd"],
+        [0.5, -0.5, 0.0, -0.25, 0.25, 0.0],
+    )
+    update_settings = {"schedule_iteration": 300}
+    results = check_two_are_as_one(
+        group, tiny_config, rows, method="chord", update_settings=update_settings
+    )
+    assert results[metrics.DEMONSTRATION_LOSS] > 0
+
+
+def test_two_learners_step_each_objective_with_its_own_optimizer(group, tiny_config):
+    settings = {"method": "relift", "lr": 1e-3, "max_tokens_per_microbatch": 12}
+    local = build_learner(tiny_config.training(**settings))
+    set_up(group, local, **settings)
+    before = weights_of(local)
+    failed = make_rows(["xxddddddd", "xd", "xxdd", "xxxd"], [0.0] * 4)
+    for rows, objective in ((two_groups(), None), (failed, "imitation"), (two_groups(), None)):
+        update(local, rows, objective=objective)
+        update_both(group, rows, objective=objective)
+    first, second = on_each(group, weights_of)
+    for name, expected in weights_of(local).items():
+        assert torch.equal(first[name], second[name])
+        # As below: rounding near 0 becomes whole steps of AdamW.
+        error = (first[name] - expected).abs().mean()
+        assert error <= 1e-2 * (expected - before[name]).abs().mean()
+
+    def num_states(learner):
+        return {name: len(opt.state) for name, opt in learner._named_optimizers.items()}
+
+    counts = on_each(group, num_states)
+    assert counts == [num_states(local)] * 2
+    assert min(counts[0].values()) > 0
 
 
 def test_a_step_that_is_not_finite_is_left_out_by_both(group, tiny_config):

@@ -6,7 +6,8 @@ import torch
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import add_tokens_from_episodes_to_batch as add_tokens
-from prefix_rft_rllib.core.token_weights import PreparedWeights, TrajectoryAdvantage
+from prefix_rft_rllib.core.token_values import TrajectoryAdvantage
+from prefix_rft_rllib.core.token_weights import PreparedWeights
 from tests.torch import slow_update
 from tests.torch.learners import (
     assert_same,

@@ -191,6 +191,53 @@ def test_demonstration_rows_of_sft_are_logged_with_weight_one(tiny_config):
     assert by_row[1]["weight"] == [1.0, 1.0]
 
 
+def logged(config, rows, **kwargs):
+    """Per-token values of the rows by a new learner."""
+    learner = build_learner(config)
+    update(learner, rows, **kwargs)
+    return learner.take_report()[1]
+
+
+def probabilities(values):
+    return [math.exp(logp) for logp in values["old_logp"]]
+
+
+def test_logged_weights_are_those_of_shaped_and_scheduled_values(tiny_config):
+    # LUFFY: A * gamma * p / (p + gamma)^2 at the old policy, for demonstrations; A for the others.
+    rows = make_rows(["xxrrr", "xrr", "xDDDD"], [-0.25, -0.25, 0.5])
+    by_row = logged(tiny_config.training(method="luffy"), rows)
+    assert by_row[0]["weight"] == [-0.25] * 3
+    expected = [0.5 * 0.1 * p / (p + 0.1) ** 2 for p in probabilities(by_row[2])]
+    assert by_row[2]["weight"] == pytest.approx(expected, rel=1e-5)
+    # CHORD, iteration 100 of its stage: mu = 0.25, so 0.75 A and 0.25 p (1 - p).
+    rows = make_rows(["xxrrr", "xrr", "xdddd"], [0.5, -0.5, 0.0])
+    by_row = logged(tiny_config.training(method="chord"), rows, schedule_iteration=100)
+    assert by_row[1]["weight"] == pytest.approx([-0.375] * 2)
+    expected = [0.25 * p * (1 - p) for p in probabilities(by_row[2])]
+    assert by_row[2]["weight"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_logged_weights_and_metrics_tell_of_importance_weights(tiny_config):
+    rows = make_rows(["xxprrr", "xrr"], [0.5, -0.5])
+    tiny_config.training(method="update_all", importance_weight_cap=2.0)
+    learner = build_learner(tiny_config)
+    results = update(learner, rows)
+    drawn = []
+    for number, values in learner.take_report()[1].items():
+        num_prefix = rows[number].custom_data[row_data.NUM_PREFIX_TOKENS]
+        advantage = rows[number].custom_data[row_data.ADVANTAGE]
+        engine = row_data.engine_logps_of(rows[number])
+        expected = [
+            1.0 if place < num_prefix else min(math.exp(logp - engine[place]), 2.0)
+            for place, logp in enumerate(values["old_logp"])
+        ]
+        assert values["weight"] == pytest.approx([advantage * w for w in expected], rel=1e-5)
+        drawn += expected[num_prefix:]
+    assert results[metrics.IMPORTANCE_WEIGHT_MEAN] == pytest.approx(np.mean(drawn), rel=1e-5)
+    without = update(build_learner(tiny_config.training(importance_weight_cap=None)), rows)
+    assert metrics.IMPORTANCE_WEIGHT_MEAN not in without
+
+
 def test_every_update_has_a_report_of_its_own(tiny_config):
     learner = build_learner(tiny_config)
     update(learner, two_groups())

@@ -1,0 +1,130 @@
+"""Every training method as a value made of small pieces.
+
+Each function named in `METHODS` returns a `Method`; `build` makes one from the name and the plain
+settings of a config. A new method is a new function, listed there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefix_rft_rllib.methods.ablations import (
+    PAPER_ROWS,
+    bottom_entropy,
+    freeze_prefix,
+    random_prefix,
+    rft_on_policy_clip,
+    static_prefix_weight,
+    uniform_schedule,
+    update_all,
+)
+from prefix_rft_rllib.methods.baselines import (
+    chord,
+    grpo,
+    luffy,
+    relift,
+    rft,
+    rl_with_sft_loss,
+    sft,
+    sft_rft,
+)
+from prefix_rft_rllib.methods.method import ActiveStage, ImitationStep, Method, Stage
+from prefix_rft_rllib.methods.prefix import dr_po, prefix_rft, prefix_rft_adaptive, uft
+
+METHODS: dict[str, Callable[..., Method]] = {
+    function.__name__: function
+    for function in (
+        prefix_rft,
+        prefix_rft_adaptive,
+        rft,
+        grpo,
+        sft,
+        sft_rft,
+        rl_with_sft_loss,
+        uft,
+        luffy,
+        relift,
+        chord,
+        dr_po,
+        random_prefix,
+        bottom_entropy,
+        freeze_prefix,
+        update_all,
+        static_prefix_weight,
+        rft_on_policy_clip,
+        uniform_schedule,
+    )
+}
+"""All methods by name. The keyword arguments of a function are its `method_config`."""
+
+__all__ = [
+    "METHODS",
+    "PAPER_ROWS",
+    "ActiveStage",
+    "ImitationStep",
+    "Method",
+    "Stage",
+    "build",
+    "by_name",
+    *METHODS,
+]
+
+
+def by_name(name: str, /, **settings: Any) -> Method:
+    """Make a method from its name.
+
+    Args:
+        name: A key of `METHODS`.
+        **settings: Keyword arguments of the function of that name.
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: If the name or a setting is unknown, or a value is out of range.
+    """
+    if name not in METHODS:
+        raise ValueError(f"Unknown method {name!r}. Known methods: {_names(METHODS)}.")
+    known = inspect.signature(METHODS[name]).parameters
+    for key in settings:
+        if key not in known:
+            raise ValueError(
+                f"Unknown key {key!r} in `method_config` of method {name!r}. Known keys: "
+                f"{_names(known) or 'none'}."
+            )
+    return METHODS[name](**settings)
+
+
+def build(method: str | Method, method_config: Mapping[str, Any] | None = None) -> Method:
+    """Make the method of a config.
+
+    Args:
+        method: A name, or a ready method.
+        method_config: Keyword arguments of the function of that name, as plain data.
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: If the name or a key is unknown, a value is out of range, or settings come with
+            a ready method.
+    """
+    settings = dict(method_config or {})
+    if isinstance(method, str):
+        return by_name(method, **settings)
+    if not isinstance(method, Method):
+        raise ValueError(
+            f"`method` must be a name ({_names(METHODS)}) or a `Method`, got {method!r}."
+        )
+    if settings:
+        raise ValueError(
+            f"`method_config` ({_names(settings)}) has no effect on a ready method. Give the "
+            "method's name, or set these values when making it."
+        )
+    return method
+
+
+def _names(names: Mapping[str, Any]) -> str:
+    return ", ".join(repr(name) for name in names)

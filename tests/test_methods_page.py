@@ -1,0 +1,178 @@
+"""The page of methods is written from the code, and the page of pieces names every piece."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from prefix_rft_rllib.core.adaptive_schedule import Adaptive
+from prefix_rft_rllib.core.advantages import GroupAdvantage
+from prefix_rft_rllib.core.coefficients import Coefficient
+from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows
+from prefix_rft_rllib.core.prefix_sampling import PrefixSampler
+from prefix_rft_rllib.core.prefix_schedules import Schedule
+from prefix_rft_rllib.core.token_selection import Keep
+from prefix_rft_rllib.core.token_values import Value
+from prefix_rft_rllib.core.token_weights import Rule, Scale
+from prefix_rft_rllib.core.tokens import TRAINABLE_REGIONS
+from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, ImitationStep, Stage, build, rft
+from prefix_rft_rllib.methods.page import documentation_of, main, methods_page
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "methods.md").read_text(encoding="utf-8")
+BASES = (
+    Coefficient,
+    DemonstrationRows,
+    GroupAdvantage,
+    Keep,
+    PrefixSampler,
+    Scale,
+    Schedule,
+    Value,
+)
+
+
+def section_of(page: str, heading: str) -> str:
+    return page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def rows_of(text: str) -> list[tuple[str, ...]]:
+    """The cells of the lines of a table, without heads."""
+    lines = re.findall(r"^\| (.*) \|$", text, re.MULTILINE)
+    return [tuple(re.split(r"(?<!\\) \| ", line)) for line in lines][1:]
+
+
+def pieces_of(base: type) -> set[str]:
+    """Names of the public classes below a base class that are no base classes themselves."""
+    below = base.__subclasses__()
+    names = {cls.__name__ for cls in below if not inspect.isabstract(cls)}
+    return {name for name in names if name[0] != "_"}.union(*map(pieces_of, below))
+
+
+def test_the_committed_page_is_the_generated_one():
+    assert methods_page() == PAGE, "run `make docs`"
+
+
+def test_the_command_prints_the_page(capsys):
+    main()
+    assert capsys.readouterr().out == PAGE
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_the_page_shows_each_method_and_all_its_settings(name):
+    section = section_of(PAGE, f"`{name}`")
+    assert f"```text\n{build(name)}\n```" in section
+    assert re.search(r"^Source: .*\.$", section, re.MULTILINE)
+    parameters = inspect.signature(METHODS[name]).parameters
+    defaults = [(f"`{key}`", f"`{p.default!r}`") for key, p in parameters.items()]
+    rows = rows_of(section)
+    assert [row[:2] for row in rows] == defaults
+    assert all(re.fullmatch(r"\S.{10,}\.", meaning) for *_, meaning in rows)
+    assert ("No settings." in section) == (not rows)
+
+
+def test_the_overview_lists_each_method_once():
+    rows = rows_of(section_of(PAGE, "Overview"))
+    assert [row[0] for row in rows] == [f"[`{name}`](#{name})" for name in METHODS]
+    summaries = [inspect.getdoc(function).splitlines()[0] for function in METHODS.values()]
+    assert [row[1] for row in rows] == summaries
+    assert "https://arxiv.org/abs/2507.01679" in rows[0][2]
+
+
+def test_the_ablations_of_the_paper_can_be_built():
+    rows = rows_of(section_of(PAGE, "The ablations of the paper"))
+    assert [row[0] for row in rows] == list(PAPER_ROWS)
+    for row, (name, settings) in PAPER_ROWS.items():
+        assert build(name, settings).name == name
+        assert (row, f"`{name}`", f"`{settings}`" if settings else "") in rows
+
+
+def test_optimizers_of_methods_with_several_are_named():
+    assert "own: `stage_1`, `stage_2`." in section_of(PAGE, "`sft_rft`")
+    assert "own: `default_optimizer`, `imitation`." in section_of(PAGE, "`relift`")
+    assert "Objectives" not in section_of(PAGE, "`prefix_rft`")
+
+
+def made(docstring: str):
+    """A method's function of one setting with some docstring."""
+
+    def steady(*, pace: float = 0.5):
+        return rft()
+
+    steady.__doc__ = docstring
+    return steady
+
+
+GOOD = """Go on.
+
+    Slowly, on
+    two lines.
+
+    Source: this project.
+
+    Args:
+        pace: How fast, or
+            how slow: a | b.
+
+    Returns:
+        The method.
+    """
+
+
+def test_a_docstring_becomes_a_section():
+    text = documentation_of(made(GOOD))
+    assert text.summary == "Go on."
+    assert text.description == ("Slowly, on two lines.",)
+    assert text.source == "this project."
+    assert text.settings == {"pace": "How fast, or how slow: a | b."}
+    section = section_of(methods_page({"steady": made(GOOD)}), "`steady`")
+    assert rows_of(section) == [("`pace`", "`0.5`", r"How fast, or how slow: a \| b.")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Source: this project.", "", "'steady' has 0 paragraphs 'Source: ...'"),
+        ("Slowly, on", "Source: x.", "'steady' has 2 paragraphs"),
+        ("pace: How fast, or", "", "'pace' of method 'steady' is not described"),
+        ("pace: How fast, or", "speed: How fast, or", "'pace' of method 'steady' is not described"),
+        ("Args:", "Attributes:", "'pace' of method 'steady' is not described"),
+        ("how slow", "slow.\n        size: How large", "describes 'size'.* Settings: pace"),
+    ],
+)
+def test_a_method_without_source_or_with_other_settings_is_an_error(old, new, message):
+    assert GOOD.count(old) == 1
+    with pytest.raises(ValueError, match=message):
+        methods_page({"steady": made(GOOD.replace(old, new))})
+
+
+def test_a_method_without_docstring_is_an_error():
+    with pytest.raises(ValueError, match="'steady'"):
+        documentation_of(made(None))
+
+
+def test_the_page_of_pieces_names_every_piece():
+    text = (DOCS / "pieces.md").read_text(encoding="utf-8")
+    classes = [Rule, Stage, ImitationStep, Adaptive]
+    names = {cls.__name__ for cls in classes}.union(*map(pieces_of, BASES))
+    assert {"CosineLow", "PolicyShaped", "OneRowPerGroup", "TopEntropy", "GroupMeanStd"} < names
+    missing = sorted(name for name in names if not re.search(rf"`{name}\(", text))
+    assert not missing, "docs/pieces.md does not name them"
+    for region in TRAINABLE_REGIONS:
+        assert f"`{region}`" in text
+
+
+@pytest.mark.parametrize("name", ["methods.md", "pieces.md"])
+def test_links_between_pages_lead_somewhere(name):
+    text = (DOCS / name).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]*)(#[^)]*)?\)", text)
+    assert len(targets) > 3
+    for target, anchor in targets:
+        if target.startswith("https://"):
+            continue
+        page = DOCS / target if target else DOCS / name
+        assert page.exists(), target
+        heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", head).replace(" ", "-").lower() for head in heads}
+        assert not anchor or anchor[1:] in anchors, (target, anchor)

@@ -1,0 +1,225 @@
+"""Any training method on the generated word problems, over several seeds, into one table.
+
+What it shows: all methods of `prefix_rft_rllib.methods` on the task, the model and the optimizer of
+`toy_arithmetic_prefix_rft.py`; nothing but `method` and `method_config` differs between them. Fewer
+demonstrations (`--demonstration-fraction`) and flawed ones (`--flawed-fraction`) change what the
+methods learn from; the problems stay the same.
+
+How to run:
+    python tuned_examples/toy_arithmetic_methods.py --method luffy --seeds 1 --num-iterations 6
+    python tuned_examples/toy_arithmetic_methods.py --method prefix_rft --method luffy --seeds 3
+    python tuned_examples/toy_arithmetic_methods.py --method prefix_rft --seeds 3 \
+        --method-config '{"entropy_keep_fraction": 0.5}' --flawed-fraction 0.3
+    python tuned_examples/toy_arithmetic_methods.py --method all --seeds 3
+Runs follow one another: seeds 0, 1, ... of the first method, then of the next. For several
+processes at once give each an `--out` of its own; `plot_methods.py` reads any number of tables.
+
+What it writes, each row as soon as it is there: `OUT.csv` has one row per evaluation and held-out
+set (iteration 0: before training), `OUT_rewards.csv` one row per iteration (an empty cell: no
+rollouts of that kind). A run with the same method, `method_config`, two fractions and seed replaces
+its rows; other options are not in the tables, so keep tables of their own for another run length.
+Each run also has a run directory.
+
+Settings that matter: `method_config_for` in `toy_arithmetic_prefix_rft.py` fits schedules to the
+number of iterations and ReLIFT and SFT+RFT to the task's size; `--method-config` goes on top of it.
+Everything else is each method's default, not tuned for this task.
+
+Results to expect: docs/toy_arithmetic.md has the measured ones.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import ray
+from toy_arithmetic_prefix_rft import NUM_HELD_OUT, NUM_ITERATIONS, build_config
+
+from prefix_rft_rllib import PrefixRFTConfig, evaluation, metrics, progress
+from prefix_rft_rllib.methods import METHODS
+from prefix_rft_rllib.run_directory import read_metrics
+
+RUN = ("method", "method_config", "demonstration_fraction", "flawed_fraction", "seed")
+"""The columns that say which run a row belongs to."""
+ACCURACIES = (metrics.AVG_AT_K, metrics.PASS_AT_K, metrics.GREEDY_ACCURACY)
+REWARDS = (
+    metrics.REWARD_PLAIN_MEAN,
+    metrics.REWARD_PREFIX_MEAN,
+    metrics.REWARD_MEAN,
+    metrics.PREFIX_WINDOW_LOW,
+    metrics.PREFIX_WINDOW_HIGH,
+    metrics.NUM_GROUPS_WITH_SIGNAL,
+)
+
+
+class Table:
+    """A CSV file that grows row by row; each row is on disk once it was added.
+
+    Args:
+        path: The file; made with its folder if missing, otherwise added to.
+        columns: Its header, beginning with `RUN`.
+
+    Raises:
+        ValueError: If the file is there with another header.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self.path, self._columns = path, columns
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            self._rewrite([])
+        with path.open(newline="") as file:
+            found = tuple(next(csv.reader(file), ()))
+        if found != columns:
+            raise ValueError(
+                f"--out: {path} has the columns {', '.join(found) or 'of an empty file'} instead "
+                f"of {', '.join(columns)}. Choose another file."
+            )
+
+    def remove(self, run: Mapping[str, Any]) -> None:
+        """Remove the rows of a run, if there are any.
+
+        Args:
+            run: Its values of the columns `RUN`.
+        """
+        with self.path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        kept = [row for row in rows if any(row[name] != str(run[name]) for name in RUN)]
+        if len(kept) < len(rows):
+            self._rewrite(kept)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; what it has no value for is an empty cell."""
+        with self.path.open("a", newline="") as file:
+            self._writer(file).writerow(row)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        """Write the file anew, in one step: a killed process leaves the old one or the new one."""
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        with temporary.open("w", newline="") as file:
+            writer = self._writer(file)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self.path)
+
+    def _writer(self, file: TextIO) -> csv.DictWriter:
+        return csv.DictWriter(file, self._columns, lineterminator="\n")
+
+
+def config_of(args: argparse.Namespace, method: str, seed: int) -> PrefixRFTConfig:
+    """The settings of one run, with its run directory."""
+    config = build_config(
+        method, seed=seed, num_iterations=args.num_iterations, num_held_out=args.num_held_out
+    )
+    config.training(method_config={**config.method_config, **args.method_config})
+    data_config = {**config.env_config["data_config"], "flawed_fraction": args.flawed_fraction}
+    config.environment(
+        env_config={
+            **config.env_config,
+            "data_config": data_config,
+            "demonstration_fraction": args.demonstration_fraction,
+        }
+    )
+    changed = dict(args.method_config)
+    for name, usual in (("demonstration_fraction", 1.0), ("flawed_fraction", 0.0)):
+        if getattr(args, name) != usual:
+            changed[name] = getattr(args, name)
+    parts = [method, *(f"{name}={value}" for name, value in changed.items()), f"seed{seed}"]
+    config.env_runners(num_env_runners=args.num_env_runners)
+    return config.reporting(run_dir=str(args.run_root / f"toy_methods_{'_'.join(parts)}"))
+
+
+def train(config: PrefixRFTConfig, num_iterations: int, tables: tuple[Table, Table]) -> None:
+    """One run, evaluated before it, at each `evaluation_interval` and at its end.
+
+    Args:
+        config: Its settings.
+        num_iterations: Its length.
+        tables: Where evaluations and rewards are added.
+    """
+    accuracies, rewards = tables
+    run = {
+        "method": config.method,
+        "method_config": json.dumps(config.method_config, sort_keys=True),
+        "demonstration_fraction": config.env_config["demonstration_fraction"],
+        "flawed_fraction": config.env_config["data_config"]["flawed_fraction"],
+        "seed": config.seed,
+    }
+
+    def add_evaluation(iteration: int, results: Mapping[str, Mapping[str, float]]) -> None:
+        for name, values in results.items():
+            shown = {key: values[key] for key in ACCURACIES}
+            accuracies.add({**run, "iteration": iteration, "set": name, **shown})
+
+    algo = config.build_algo()
+    try:
+        for table in tables:
+            table.remove(run)
+        add_evaluation(0, evaluation.evaluate_held_out(algo)[0])
+        for iteration in range(1, num_iterations + 1):
+            algo.train()
+            row = read_metrics(config.run_dir)[-1]
+            shown = {key: row.get(f"{metrics.ROLLOUTS}/{key}", "") for key in REWARDS}
+            rewards.add({**run, "iteration": iteration, **shown})
+            results = progress.held_out_results(row)
+            if iteration == num_iterations and not results:
+                results = evaluation.evaluate_held_out(algo)[0]
+            add_evaluation(iteration, results)
+    finally:
+        algo.stop()
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line (default: the process's)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--method", action="append", required=True, help="name of a method, repeatable; or 'all'")
+    add("--seeds", type=int, required=True, metavar="N", help="seeds 0 to N - 1")
+    add("--num-iterations", type=int, default=NUM_ITERATIONS)
+    add("--num-env-runners", type=int, default=2)
+    add("--method-config", default="{}", metavar="JSON", help="settings of the method")
+    add("--demonstration-fraction", type=float, default=1.0, help="of the training problems")
+    add("--flawed-fraction", type=float, default=0.0, help="wrong operations in demonstrations")
+    add("--num-held-out", type=int, default=NUM_HELD_OUT, help="problems of each held-out set")
+    add("--out", type=Path, metavar="CSV", help="default: toy_methods.csv in --run-root")
+    add("--run-root", type=Path, default=Path("runs"), help="folder of the run directories")
+    args = parser.parse_args(arguments)
+    unknown = [name for name in args.method if name not in METHODS and name != "all"]
+    if unknown:
+        parser.error(f"unknown --method {', '.join(unknown)}; known: all, {', '.join(METHODS)}")
+    args.method = list(METHODS) if "all" in args.method else list(dict.fromkeys(args.method))
+    for name in ("seeds", "num_iterations"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    try:
+        args.method_config = json.loads(args.method_config)
+    except ValueError as error:
+        parser.error(f"--method-config is not JSON: {error}")
+    if not isinstance(args.method_config, dict):
+        parser.error("--method-config must be a JSON object, such as '{\"sft_coeff\": 0.5}'")
+    args.out = args.out or args.run_root / "toy_methods.csv"
+    return args
+
+
+def main() -> None:
+    """Train every method with every seed."""
+    args = parse_arguments()
+    for method in args.method:
+        config_of(args, method, seed=0).validate()  # a mistake shows before the first run
+    tables = (
+        Table(args.out, (*RUN, "iteration", "set", *ACCURACIES)),
+        Table(args.out.with_name(f"{args.out.stem}_rewards.csv"), (*RUN, "iteration", *REWARDS)),
+    )
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    for method in args.method:
+        for seed in range(args.seeds):
+            sys.stdout.write(f"\n{method}, seed {seed}\n")
+            train(config_of(args, method, seed), args.num_iterations, tables)
+    sys.stdout.write("\n" + "".join(f"{table.path}\n" for table in tables))
+
+
+if __name__ == "__main__":
+    main()
