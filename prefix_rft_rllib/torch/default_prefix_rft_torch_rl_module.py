@@ -1,6 +1,5 @@
 """Any Hugging Face causal LM as an RLModule."""
 
-import inspect
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,17 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 
+from prefix_rft_rllib.core.head_logprobs import head_logp_and_entropy
 from prefix_rft_rllib.core.logprobs import logp_and_entropy
 from prefix_rft_rllib.core.state_arrays import state_to_arrays, state_to_tensors
-from prefix_rft_rllib.core.tokens import Region, next_token_targets, shift_to_targets
+from prefix_rft_rllib.core.tokens import Region, is_before_target
+from prefix_rft_rllib.torch.causal_lm import (
+    checkpoint_activations,
+    has_plain_head,
+    load_lm,
+    packs_rows,
+    run_rows,
+)
 
 HF_MODEL_DIRECTORY = "hf"
 """Where a module checkpoint keeps the model in `save_pretrained` form."""
@@ -30,7 +37,9 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
 
     `model_config` keys: `model_path` (directory), `temperature` (of the policy), `use_reference`,
     `compute_dtype` ("float32", or "bfloat16" for autocast over float32 weights),
-    `entropy_gradient` (whether the entropy of a training pass is differentiable).
+    `entropy_gradient` (whether the entropy of a training pass is differentiable),
+    `attn_implementation` (None: the model's choice), `packing` (rows without padding; None: where
+    the attention has kernels for it), `activation_checkpointing`.
     """
 
     framework: str = "torch"
@@ -38,19 +47,23 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         config = self.model_config
-        self.lm: Any = _load_lm(config["model_path"])
+        attention = config["attn_implementation"]
+        self.lm: Any = load_lm(config["model_path"], attn_implementation=attention).eval()
         self.reference_lm: Any = None
         if config["use_reference"]:
-            self.reference_lm = _load_lm(config["model_path"]).requires_grad_(False)
-        self._limits_logits = "logits_to_keep" in inspect.signature(self.lm.forward).parameters
+            self.reference_lm = load_lm(config["model_path"], attn_implementation=attention)
+            self.reference_lm.requires_grad_(False)
+        self._has_plain_head = has_plain_head(self.lm)
+        packing = config["packing"]
+        self._packs = packs_rows(self.lm) if packing is None else packing
         self.train(False)
+        if config["activation_checkpointing"]:
+            checkpoint_activations(self.lm)
 
     @override(torch.nn.Module)
     def train(self, mode: bool = True) -> "DefaultPrefixRFTTorchRLModule":
-        """Keep the LM in evaluation mode: a policy's log-probabilities have no dropout."""
-        super().train(mode)
-        for child in self.children():
-            child.eval()
+        """Leave the LM as it is, in evaluation mode: log-probabilities have no dropout."""
+        self.training = mode
         return self
 
     @override(RLModule)
@@ -81,39 +94,48 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
             column describes the token at that position; prompt and padding are 0.
         """
         input_ids, region = batch["input_ids"], batch["region"]
-        is_padding = region == Region.PADDING
-        is_target = ~is_padding & (region != Region.PROMPT)
-        # Logits before the one that predicts the first target are not needed.
-        start = max(0, int(is_target.any(0).int().argmax()) - 1)
-        logits = self._logits(input_ids, ~is_padding, start=start, reference=reference)
-        predictions = logp_and_entropy(
-            logits[:, :-1],
-            next_token_targets(input_ids[:, start:]),
-            temperature=self.model_config["temperature"],
-            entropy_grad=entropy_gradient and self.model_config["entropy_gradient"],
-        )
-        logp, entropy = (
-            torch.nn.functional.pad(shift_to_targets(values), (start, 0)).masked_fill(~is_target, 0)
-            for values in predictions
-        )
-        return logp, entropy
-
-    def _logits(
-        self, input_ids: torch.Tensor, attends: torch.Tensor, *, start: int, reference: bool
-    ) -> torch.Tensor:
-        """Logits of positions `start`.. of every row, (B, T - start, V)."""
-        model = self.reference_lm if reference else self.lm
-        num_kept = input_ids.shape[1] - start
-        limit = {"logits_to_keep": num_kept} if self._limits_logits else {}
+        attends = region != Region.PADDING
+        is_target = attends & (region != Region.PROMPT)
+        lm = self.reference_lm if reference else self.lm
         with torch.autocast(
             input_ids.device.type,
             dtype=torch.bfloat16,
             enabled=self.model_config["compute_dtype"] == "bfloat16",
         ):
-            logits = model(
-                input_ids, attention_mask=attends.long(), use_cache=False, **limit
-            ).logits
-        return logits[:, -num_kept:]
+            logp, entropy = self._target_logps(
+                lm, input_ids, attends, is_target, entropy_gradient=entropy_gradient
+            )
+        logp, entropy = (
+            torch.zeros_like(is_target, dtype=values.dtype).masked_scatter(is_target, values)
+            for values in (logp, entropy)
+        )
+        return logp, entropy
+
+    def _target_logps(
+        self,
+        lm: Any,
+        input_ids: torch.Tensor,
+        attends: torch.Tensor,
+        is_target: torch.Tensor,
+        *,
+        entropy_gradient: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability and entropy of the target tokens alone, row after row; shapes (N,)."""
+        model = lm.base_model if self._has_plain_head else lm
+        output = run_rows(model, input_ids, attends, packed=self._packs)
+        before = is_before_target(attends, is_target, packed=self._packs)
+        targets = input_ids[is_target]
+        options = {
+            "temperature": self.model_config["temperature"],
+            "entropy_grad": entropy_gradient and self.model_config["entropy_gradient"],
+        }
+        if self._has_plain_head:
+            head = lm.get_output_embeddings()
+            hidden = output.last_hidden_state[before]
+            return head_logp_and_entropy(hidden, head.weight, targets, bias=head.bias, **options)
+        logits = output.logits[before]
+        logp, entropy = logp_and_entropy(logits[None], targets[None], **options)
+        return logp[0], entropy[0]
 
     @override(RLModule)
     def get_state(
@@ -158,22 +180,3 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
                 tensors[name] = tensors[first_name.setdefault(value.data_ptr(), name)]
             self.lm.save_pretrained(Path(saved) / HF_MODEL_DIRECTORY, state_dict=tensors)
         return saved
-
-
-def _load_lm(model_path: str) -> torch.nn.Module:
-    """Load a causal LM with float32 weights; a checkpoint that lacks weights is an error."""
-    from transformers import AutoModelForCausalLM
-
-    # float32 master weights whatever the checkpoint's dtype: steps at lr 1e-6 vanish in bfloat16.
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        model_path, dtype=torch.float32, output_loading_info=True
-    )
-    model, report = loaded
-    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if absent:
-        raise ValueError(
-            f"`model_path` ({model_path!r}) lacks weights of its configuration: {absent[:3]} and "
-            f"{len(absent)} in all. They would be random. Give a complete `save_pretrained` "
-            "directory."
-        )
-    return model
