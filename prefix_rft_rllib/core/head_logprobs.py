@@ -1,4 +1,4 @@
-"""Hidden states to log probabilities and entropies: the logits of all tokens never exist at once."""
+"""Hidden states to log probabilities and entropies; all logits never exist at once."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +100,26 @@ class Engine(abc.ABC):
             ValueError: If a request does not fit the model.
             RuntimeError: If no weights were loaded.
         """
+
+    def generate_stream(
+        self, requests: Sequence[GenerationRequest]
+    ) -> Iterator[tuple[int, Generation]]:
+        """Generate one sequence per request, and give each away when it is finished.
+
+        An engine that finishes sequences at different times overrides this; by default all come at
+        the end. `generate` must not be called before the last one was taken.
+
+        Args:
+            requests: As of `generate`.
+
+        Yields:
+            Index in `requests`, and what `generate` returns for that request; each index once.
+
+        Raises:
+            ValueError: If a request does not fit the model.
+            RuntimeError: If no weights were loaded.
+        """
+        yield from enumerate(self.generate(requests))
 
     @abc.abstractmethod
     def close(self) -> None:

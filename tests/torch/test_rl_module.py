@@ -58,6 +58,8 @@ def build_module(model_path, **settings):
             "attn_implementation": None,
             "packing": None,
             "activation_checkpointing": False,
+            "lora": None,
+            "seed": 0,
         }
         | settings,
     )
