@@ -155,10 +155,12 @@ def test_a_saved_state_does_not_change_with_the_feedback(config):
         feedback = iterations(config, feedback_of(name), name, [(1.0, 0.0, 0.0, 0.0), (0.0,) * 4])
         state = feedback.get_state()
         before = as_lists(state)
+        feedback.take_failed(2)
         iterations(config, feedback, name, [(0.0,) * 4] * 2)
         assert as_lists(state) == before != as_lists(feedback.get_state())
         restored = feedback_of(name)
         restored.set_state(state)
+        restored.take_failed(2)
         iterations(config, restored, name, [(0.0,) * 4] * 2)
         assert as_lists(state) == before
 

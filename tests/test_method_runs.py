@@ -9,7 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.methods import METHODS
 from prefix_rft_rllib.run_directory import read_metrics, read_minibatches, read_rollouts
-from tests.algorithm_runs import weights_of
+from tests.algorithm_runs import ROLLOUT_FIELDS, weights_of
 from tests.method_runs import NUM_ITERATIONS, method_config
 
 pytest_plugins = ("tests.algorithm_fixtures",)
@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cluster")]
 NUM_MINIBATCHES = 2
 WINDOW_LOW = "rollouts/prefix_window_low"
 DEMONSTRATION_LOSS = "learner/demonstration_loss"
+NUM_TRAINED_ROWS = "learner/num_trained_rows"
 
 
 def minibatches_of(run) -> dict[int, list[dict]]:
@@ -156,6 +157,19 @@ def test_chords_demonstrations_weigh_mu_times_phi_and_its_rollouts_the_rest(meth
             if record.member is not None:
                 expected = (1 - mu) * record.advantage
                 assert record.weight == pytest.approx([expected] * len(record.weight), rel=1e-5)
+
+
+def test_chord_is_grpo_while_mu_is_0_and_no_longer(method_run):
+    run, grpo = method_run("chord"), method_run("grpo")
+    assert run.numbers[1]["learner/grad_norm"] == grpo.numbers[1]["learner/grad_norm"]
+    for key, value in grpo.weights[1].items():
+        assert (run.weights[1][key] == value).all(), key
+    # The same rollouts in the second iteration, and now demonstrations beside them.
+    member = ROLLOUT_FIELDS.index("member")
+    rollouts = [rollout for rollout in run.rollouts[2] if rollout[member] is not None]
+    assert rollouts == grpo.rollouts[2]
+    assert run.numbers[2]["learner/num_trained_rows"] >= grpo.numbers[2][NUM_TRAINED_ROWS] + 4
+    assert any((run.weights[2][key] != value).any() for key, value in grpo.weights[2].items())
 
 
 def test_relift_takes_a_step_on_failed_problems_when_enough_wait(method_run):

@@ -39,6 +39,7 @@ def test_an_unknown_key_lists_the_known_ones(name):
 NO_SHARE = (20, -0.1, "0.2", True, float("nan"))
 NO_COUNT = (0, -1, 1.0, "1", True)
 NO_COEFFICIENT = (-1.0, float("nan"), float("inf"), "1", True)
+NO_FLAG = (1, "yes", None)
 WRONG_VALUES = {
     "prefix_rft": {
         "entropy_keep_fraction": NO_SHARE,
@@ -54,7 +55,7 @@ WRONG_VALUES = {
         "num_prefix_rollouts": NO_COUNT,
         "target": NO_SHARE,
         "width": (0.95, *NO_SHARE),
-        "gain": (0, -0.5),
+        "gain": (0, -0.5, "0.5"),
         "max_step": (0, *NO_SHARE),
         "rest_margin": NO_SHARE,
     },
@@ -74,9 +75,10 @@ WRONG_VALUES = {
         "num_schedule_iterations": NO_COUNT,
         "max_chunks": NO_COUNT,
     },
-    "luffy": {"gamma": (0.0, -0.1, float("nan"))},
-    "relift": {"buffer_size": NO_COUNT, "imitation_lr": NO_COEFFICIENT},
+    "luffy": {"gamma": (0.0, -0.1, float("nan"), "1"), "clip": NO_FLAG},
+    "relift": {"buffer_size": NO_COUNT, "imitation_lr": NO_COEFFICIENT, "clip": NO_FLAG},
     "chord": {
+        "phi": NO_FLAG,
         "mu_peak": NO_SHARE,
         "mu_valley": NO_SHARE,
         "num_warmup_iterations": (-1, 1.0, True),
@@ -105,8 +107,7 @@ WRONG_VALUES = {
 @pytest.mark.parametrize("name", sorted(methods.METHODS))
 def test_values_out_of_range_name_the_setting_of_the_config(name):
     wrong = WRONG_VALUES[name]
-    checked = {"phi", "clip"} | wrong.keys()  # the two are flags
-    assert set(inspect.signature(methods.METHODS[name]).parameters) <= checked
+    assert set(inspect.signature(methods.METHODS[name]).parameters) == wrong.keys()
     for key, values in wrong.items():
         for value in values:
             # The setting, in the words of the config, and the value.

@@ -44,7 +44,7 @@ def config_of(name: str, run_dir: Path, num_env_runners: int = 0) -> PrefixRFTCo
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_two_env_runners_and_a_restored_run_give_the_same_run(name, tmp_path):
+def test_two_env_runners_and_a_restored_run_give_the_same_run(name, tmp_path, record_property):
     run = train_undisturbed(
         config_of(name, tmp_path / "local"), tmp_path / "local", NUM_ITERATIONS, [MIDDLE]
     )
@@ -56,7 +56,7 @@ def test_two_env_runners_and_a_restored_run_give_the_same_run(name, tmp_path):
     algo = config_of(name, tmp_path / "remote", num_env_runners=2).build_algo()
     num_same = num_same_iterations(algo, run, tmp_path / "remote")
     assert num_same >= 1
-    print(f"{name}: the same to the token in {num_same} of {NUM_ITERATIONS} iterations")
+    record_property("num_iterations_the_same_to_the_token", num_same)
 
 
 def assert_learns_something(run: Run) -> None:

@@ -44,8 +44,8 @@ def rows_of(text: str) -> list[tuple[str, ...]]:
 
 
 def pieces_of(base: type) -> set[str]:
-    """Names of the public classes below a base class that are no base classes themselves."""
-    below = base.__subclasses__()
+    """Names of the package's classes below a base class that are no base classes themselves."""
+    below = [cls for cls in base.__subclasses__() if cls.__module__.startswith("prefix_rft_rllib.")]
     names = {cls.__name__ for cls in below if not inspect.isabstract(cls)}
     return {name for name in names if name[0] != "_"}.union(*map(pieces_of, below))
 

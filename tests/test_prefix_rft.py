@@ -21,6 +21,7 @@ from tests.algorithm_runs import (
     numbers_of,
 )
 from tests.small_configs import HELD_OUT, MAX_RESPONSE_TOKENS
+from tests.test_run_directory_docs import documented_rows
 
 pytest_plugins = ("tests.algorithm_fixtures",)
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cluster")]
@@ -63,6 +64,11 @@ def test_the_run_directory_has_every_iteration(run):
     assert (run.run_dir / "config.json").is_file()
     assert list(run.run_dir.glob("events.out.tfevents*"))
     assert len(run.rollouts[1]) == 16
+
+
+def test_every_optimizer_step_has_the_documented_fields(run):
+    documented = set(documented_rows("Optimizer steps"))
+    assert all(row.keys() == documented for row in read_minibatches(run.run_dir))
 
 
 def test_each_iteration_has_its_own_plan(run):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefix_rft_rllib.core.prefix_schedules import Rewards, Schedule, UniformWindow
-from prefix_rft_rllib.core.shares import check_fraction
+from prefix_rft_rllib.core.shares import check_coefficient, check_fraction
 
 LOWEST, HIGHEST = 0.05, 0.95
 """The window never leaves this range (the ends of the paper's window, App. A.2)."""
@@ -63,6 +63,7 @@ class Adaptive(Schedule):
                 f"`width` ({self.width}) must be at most {MAX_WIDTH}: the window moves "
                 f"inside [{LOWEST}, {HIGHEST}]."
             )
+        check_coefficient("gain", self.gain)
         if not self.gain > 0 or not self.max_step > 0:
             raise ValueError(
                 f"`gain` ({self.gain}) and `max_step` ({self.max_step}) must be above 0, or the "

@@ -45,6 +45,20 @@ def check_coefficient(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}.")
 
 
+def check_flag(name: str, value: bool) -> None:
+    """Check that a setting is True or False.
+
+    Args:
+        name: Name of the setting as the user wrote it.
+        value: The setting's value.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False, got {value!r}.")
+
+
 def check_at_least(name: str, value: int, minimum: int) -> None:
     """Check that a setting is a whole number and not too small.
 

@@ -96,8 +96,8 @@ class PolicyShaped(Value):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.gamma > 0:
-            raise ValueError(f"`gamma` must be above 0, got {self.gamma}. LUFFY uses 0.1.")
+        if not isinstance(self.gamma, int | float) or not self.gamma > 0:
+            raise ValueError(f"`gamma` must be above 0, got {self.gamma!r}. LUFFY uses 0.1.")
 
     def base(self, columns: TokenColumns, iteration: int) -> Tensor:  # noqa: D102
         return columns.advantage

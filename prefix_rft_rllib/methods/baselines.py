@@ -5,7 +5,12 @@ from __future__ import annotations
 from prefix_rft_rllib.core.advantages import GroupMeanStd
 from prefix_rft_rllib.core.coefficients import Complement, WarmupCosine
 from prefix_rft_rllib.core.demonstration_rows import EveryStep, OneRowPerGroup
-from prefix_rft_rllib.core.shares import check_at_least, check_coefficient, check_fraction
+from prefix_rft_rllib.core.shares import (
+    check_at_least,
+    check_coefficient,
+    check_flag,
+    check_fraction,
+)
 from prefix_rft_rllib.core.token_values import (
     Constant,
     PolicyShaped,
@@ -145,6 +150,7 @@ def luffy(*, gamma: float = 0.1, clip: bool = False) -> Method:
     Raises:
         ValueError: If `gamma` is not above 0.
     """
+    check_flag("clip", clip)
     shaped = Rule(region="demonstration", stream="imitation", value=PolicyShaped(gamma))
     return Method(
         name="luffy",
@@ -175,6 +181,7 @@ def relift(*, buffer_size: int = 128, imitation_lr: float = 1e-6, clip: bool = F
         ValueError: If a setting is out of range.
     """
     check_coefficient("imitation_lr", imitation_lr)
+    check_flag("clip", clip)
     return Method(
         name="relift",
         rules=(RESPONSE_RULE,),
@@ -212,6 +219,7 @@ def chord(
     Raises:
         ValueError: If a setting is out of range.
     """
+    check_flag("phi", phi)
     check_fraction("mu_peak", mu_peak)
     check_fraction("mu_valley", mu_valley)
     mu = WarmupCosine(mu_peak, mu_valley, num_warmup_iterations, num_decay_iterations)

@@ -74,7 +74,7 @@ def check_layout_changes_nothing(objective, columns, seed=0, iteration=0):
 
 
 @every_case
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(columns=any_batch, iteration=any_iteration)
 def test_at_the_old_policy_the_gradient_is_minus_the_weight_table(case, columns, iteration):
     check_gradient_is_minus_the_weights(case.objective, columns, iteration)
@@ -83,7 +83,7 @@ def test_at_the_old_policy_the_gradient_is_minus_the_weight_table(case, columns,
 
 
 @every_case
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(columns=any_batch, iteration=any_iteration, seed=st.integers(0, 1000))
 def test_away_from_the_old_policy_loss_and_gradient_are_those_of_a_plain_loop(
     case, columns, iteration, seed
@@ -100,7 +100,7 @@ def test_prompt_and_padding_never_carry_weight(case, columns, iteration):
 
 
 @every_case
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(columns=any_batch, seed=st.integers(0, 1000), iteration=any_iteration)
 def test_rows_order_padding_and_micro_batches_change_nothing(case, columns, seed, iteration):
     check_layout_changes_nothing(case.objective, columns, seed, iteration)
