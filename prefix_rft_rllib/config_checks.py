@@ -62,6 +62,7 @@ def check_config(config: PrefixRFTConfig) -> None:
     _check_sources(config)
     _check_combinations(config)
     _check_lora(config)
+    _check_engine_process(config)
     _check_held_out(config)
 
 
@@ -259,6 +260,26 @@ def _check_staleness(config: PrefixRFTConfig) -> None:
         config._value_error(
             f"`max_weight_staleness` ({staleness}) has no effect: method {method.name!r} samples "
             "nothing. Leave it at 0."
+        )
+
+
+def _check_engine_process(config: PrefixRFTConfig) -> None:
+    """Keep vLLM out of the driver: it takes over torch.distributed and threads of its process."""
+    if config.engine != "vllm" or config.in_evaluation:
+        return
+    if config.num_env_runners == 0:
+        config._value_error(
+            "`engine='vllm'` with `num_env_runners=0` would run vLLM in the driver's process, next "
+            "to the learner. Use config.env_runners(num_env_runners=1) or more, or "
+            "engine='transformers'."
+        )
+    uses_rllibs_evaluation = config.custom_evaluation_function is None
+    is_evaluated = uses_rllibs_evaluation and config.evaluation_interval
+    if is_evaluated and config.evaluation_num_env_runners == 0:
+        config._value_error(
+            "`engine='vllm'` with RLlib's own evaluation and `evaluation_num_env_runners=0` would "
+            "run vLLM in the driver's process. Use "
+            "config.evaluation(evaluation_num_env_runners=1) or more."
         )
 
 

@@ -60,14 +60,14 @@ def test_two_env_runners_and_a_restored_run_give_the_same_run(name, tmp_path, re
 
 
 def assert_learns_something(run: Run) -> None:
-    for iteration, numbers in run.numbers.items():
+    for numbers in run.numbers.values():
         assert numbers["learner/num_optimizer_steps"] == 2
         assert numbers["learner/num_nonfinite_steps"] == 0
-        if iteration > 1:
-            before = run.weights[iteration - 1]
-            assert any(
-                (value != before[key]).any() for key, value in run.weights[iteration].items()
-            )
+    # Not in every iteration: where all members share a long prefix, all may earn the same.
+    norms = [numbers["learner/grad_norm"] for numbers in run.numbers.values()]
+    assert sum(norm > 0 for norm in norms) >= NUM_ITERATIONS // 2
+    first, last = run.weights[1], run.weights[NUM_ITERATIONS]
+    assert all((value != first[key]).any() for key, value in last.items())
 
 
 def assert_continues_exactly(algo: PrefixRFT, run: Run, run_dir: Path) -> None:

@@ -11,11 +11,13 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from prefix_rft_rllib.engines.batching import plan_batches, unique_prompts
 from prefix_rft_rllib.engines.engine import (
+    NOT_FINITE,
     Engine,
     FinishReason,
     Generation,
     GenerationRequest,
-    check_token_ids,
+    check_eos_token_ids,
+    check_request,
 )
 from prefix_rft_rllib.engines.kv_cache import growing_cache
 from prefix_rft_rllib.engines.sampling import TokenSampler
@@ -95,12 +97,7 @@ class TransformersEngine(Engine):
         text_config = model_config.get_text_config(decoder=True)
         self._vocab_size: int = text_config.vocab_size
         self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
-        if len(eos_token_ids) == 0:
-            raise ValueError(
-                "`eos_token_ids` must hold at least one id, got none: no sequence could end. "
-                "Use the tokenizer's `eos_token_id`."
-            )
-        check_token_ids("eos_token_ids", eos_token_ids, self._vocab_size)
+        check_eos_token_ids(eos_token_ids, self._vocab_size)
         self._eos_token_ids = frozenset(eos_token_ids)
         self._device = torch.device(
             self._options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -154,7 +151,7 @@ class TransformersEngine(Engine):
         if self._weights_version is None:
             raise RuntimeError("The engine has no weights yet. Call `load_weights` first.")
         for request in requests:
-            self._check(request)
+            check_request(request, self._vocab_size, self._max_positions)
         options = self._options
         batches = plan_batches(requests, options.max_batch_size, options.max_batch_tokens)
         for batch in batches:
@@ -169,17 +166,6 @@ class TransformersEngine(Engine):
         if self._model is None:
             raise RuntimeError("The engine was closed. Build a new one.")
         return self._model
-
-    def _check(self, request: GenerationRequest) -> None:
-        check_token_ids("prompt_ids", request.prompt_ids, self._vocab_size)
-        num_tokens = len(request.prompt_ids) + request.max_new_tokens
-        if self._max_positions is not None and num_tokens > self._max_positions:
-            raise ValueError(
-                f"A prompt of {len(request.prompt_ids)} tokens plus `max_new_tokens` "
-                f"({request.max_new_tokens}) makes {num_tokens} positions; the model's "
-                f"`max_position_embeddings` is {self._max_positions}. Shorten the prompt or "
-                "lower `max_new_tokens`."
-            )
 
     def _generate_batch(
         self, model: PreTrainedModel, requests: list[GenerationRequest]
@@ -222,10 +208,7 @@ class TransformersEngine(Engine):
     ) -> Iterator[tuple[int, Generation]]:
         """Rows of the same length as generations. `rows` (N,), `tokens` and `logps` (N, length)."""
         if not logps.isfinite().all():
-            raise RuntimeError(
-                "The model's log-probabilities are not finite. Look for NaN or infinite weights; "
-                "with float16, try bfloat16 or float32."
-            )
+            raise RuntimeError(NOT_FINITE)
         for row, ids, row_logps in zip(rows.tolist(), tokens.tolist(), logps.tolist(), strict=True):
             reason: FinishReason = "stop" if ids[-1] in self._eos_token_ids else "length"
             yield row, Generation(ids, row_logps, reason)
