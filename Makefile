@@ -44,7 +44,7 @@ check: install
 test: install
 	$(BIN)/python -m pytest -m "not slow and not gpu" --durations=15
 
-# Learning tests with their negative controls; about five minutes on 2 cores.
+# Learning tests with their negative controls, and 20 iterations of every method: about half an hour.
 test-slow: install
 	$(BIN)/python -m pytest -m "slow" --durations=0
 

@@ -52,7 +52,9 @@ tune.Tuner(PrefixRFT, param_space=config)
 
 A key that the drawn method does not know is an error of that trial. Population-based training
 changes settings, and methods, between checkpoints:
-`PopulationBasedTraining(hyperparam_mutations={"method_config": {"entropy_keep_fraction": [...]}})`.
+`PopulationBasedTraining(time_attr="training_iteration", hyperparam_mutations={"method_config":
+{"entropy_keep_fraction": [...]}})`. Settings that depend on the drawn method are a
+`tune.sample_from(lambda spec: SETTINGS[spec.config.method])`.
 A trial that goes on with another method keeps weights, iteration and the state of the first
 optimizer; [pieces.md](pieces.md#state) says what else is kept and what starts anew."""
 
