@@ -8,6 +8,7 @@ import random
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -26,12 +27,7 @@ from prefix_rft_rllib.engines.engine import (
     check_eos_token_ids,
     check_request,
 )
-from prefix_rft_rllib.engines.vllm_options import (
-    WORKER_EXTENSION,
-    VLLMEngineOptions,
-    build_surroundings,
-    import_vllm,
-)
+from prefix_rft_rllib.engines.vllm_options import WORKER_EXTENSION, VLLMEngineOptions, import_vllm
 from prefix_rft_rllib.engines.vllm_requests import sampling_params, to_generation
 from prefix_rft_rllib.engines.weights import complete_weights
 
@@ -223,7 +219,8 @@ class VLLMEngine(Engine):
         config = copy.deepcopy(model_config)
         config.architectures = [type(self._outline).__name__]
         config.save_pretrained(self._directory.name)
-        with _kept_generators(), build_surroundings(self._directory.name):
+        with _kept_generators(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries that vLLM uses
             try:
                 return vllm.LLM(
                     model=self._directory.name,

@@ -1,11 +1,9 @@
 """Options of the vLLM engine: the few that are ours, and which arguments vLLM may be given."""
 
-import contextlib
 import difflib
 import importlib.util
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -136,22 +134,6 @@ def import_vllm() -> Any:
     import vllm
 
     return vllm
-
-
-@contextlib.contextmanager
-def build_surroundings(directory: str) -> Iterator[None]:
-    """Around the building of a `vllm.LLM`: sockets in `directory`, no warnings of libraries."""
-    name = "VLLM_RPC_BASE_PATH"
-    users = os.environ.get(name)
-    os.environ[name] = directory
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        del os.environ[name]
-        if users is not None:
-            os.environ[name] = users
 
 
 def _llm_argument_names() -> list[str]:

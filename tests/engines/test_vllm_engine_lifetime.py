@@ -29,7 +29,7 @@ def directory(monkeypatch, tmp_path):
     require_vllm()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield tmp_path
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("prefix_rft_vllm_*"))
     assert "vllm_engine" not in {thread.name for thread in threading.enumerate()}
     assert not multiprocessing.active_children()
     assert not torch.distributed.is_initialized()
