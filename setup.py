@@ -32,6 +32,9 @@ setup(
     extras_require={
         "test": ["pytest>=9,<10", "pytest-timeout>=2.4", "hypothesis>=6.170,<7"],
         "dev": ["ruff==0.17.5", "mypy==2.4.1"],
+        "lora": ["peft>=0.21,<0.22"],
         "plot": ["matplotlib>=3.10,<4"],
+        # vLLM for GPUs; without one see requirements-cpu.txt.
+        "vllm": ["vllm==0.32.0"],
     },
 )

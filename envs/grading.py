@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +65,9 @@ def map_in_threads(
 ) -> Iterator[Result]:
     """Like `map`, with several calls at a time; "one thread" is the calling thread itself.
 
+    All arguments are taken at once. With several threads the first calls go on meanwhile; in one
+    thread they begin when the last argument is there.
+
     Args:
         num_threads: Calls at a time, at least 1.
         function: What is called.
@@ -73,7 +77,7 @@ def map_in_threads(
         The results, in order.
     """
     if num_threads == 1:
-        yield from map(function, *arguments)
+        yield from itertools.starmap(function, list(zip(*arguments, strict=True)))
         return
     with ThreadPoolExecutor(num_threads) as executor:
         yield from executor.map(function, *arguments)

@@ -1,114 +1,36 @@
-"""The Problem record, its self-check, and the loader that every process shares."""
+"""Problem sets, and the loader that every process shares."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from prefix_rft_rllib.envs.grading import (
-    Grader,
-    Outcome,
-    boxed,
-    is_accepted,
-    outcome_name,
-    refuses_answer,
-    reward_of,
-)
+import numpy as np
+
+from prefix_rft_rllib.envs.grading import Grader, Outcome, refuses_answer, reward_of
+from prefix_rft_rllib.envs.packed_problems import PackedProblems, SelectedProblems
+from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.problem_rows import fingerprint
 from prefix_rft_rllib.envs.prompting import (
     PromptRenderer,
     decode_response,
-    encode_plain,
+    encode_compactly,
     load_tokenizer,
     smallest_vocab_size,
 )
 from prefix_rft_rllib.envs.raw_problems import RawProblem, read_problems
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.subsets import keep_demonstrations, split_off, without_clashes
+from prefix_rft_rllib.envs.token_ids import TokenIds
 
 _NUM_CACHED_SETS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One problem, ready to be attempted.
-
-    Attributes:
-        problem_id: Unique in its `ProblemSet`.
-        domain: "math", or what the data says.
-        prompt: The bare problem text.
-        prompt_ids: The rendered prompt as token ids.
-        answer: The gold answer, as its source writes it.
-        demonstrations: Token ids of each demonstration, end token included. May be empty.
-        split: "train" or the name of a held-out set.
-        source: "file:line" of its first row.
-        num_long_demonstrations: Demonstrations set aside for having more tokens than
-            `max_response_tokens`.
-        demonstration_texts: The texts of `demonstrations`.
-        demonstration_sources: "file:line" of each of them.
-    """
-
-    problem_id: str
-    domain: str
-    prompt: str
-    prompt_ids: tuple[int, ...]
-    answer: str
-    demonstrations: tuple[tuple[int, ...], ...]
-    split: str
-    source: str
-    num_long_demonstrations: int = 0
-    demonstration_texts: tuple[str, ...] = ()
-    demonstration_sources: tuple[str, ...] = ()
-
-    def check(
-        self,
-        tokenizer: Any,
-        verify: Callable[[str, Problem], Outcome],
-        max_prompt_tokens: int,
-        max_response_tokens: int,
-    ) -> list[str]:
-        """Prove that the problem can be used: every item that fails says why.
-
-        Args:
-            tokenizer: The tokenizer of its token ids.
-            verify: The verifier, for example `Grader(...).grade`.
-            max_prompt_tokens: Budget of the prompt.
-            max_response_tokens: Budget of the response, end token included.
-
-        Returns:
-            One sentence per failed item. Empty: the gold answer and every demonstration are
-            accepted, and all token counts fit.
-        """
-        failures = []
-        if len(self.prompt_ids) > max_prompt_tokens:
-            failures.append(
-                f"{self.source}: the prompt has {len(self.prompt_ids)} tokens, more than "
-                f"max_prompt_tokens ({max_prompt_tokens})."
-            )
-        outcome = verify(boxed(self.answer), self)
-        if not is_accepted(outcome):
-            failures.append(
-                f"{self.source}: the gold answer {self.answer!r} is not accepted as "
-                f"{boxed(self.answer)!r}: {outcome_name(outcome)}."
-            )
-        for index, token_ids in enumerate(self.demonstrations):
-            if len(token_ids) > max_response_tokens:
-                failures.append(
-                    f"{self.source}: demonstration {index} has {len(token_ids)} tokens, more than "
-                    f"max_response_tokens ({max_response_tokens})."
-                )
-            outcome = verify(decode_response(tokenizer, token_ids), self)
-            if not is_accepted(outcome):
-                failures.append(
-                    f"{self.source}: demonstration {index} is not accepted for the answer "
-                    f"{self.answer!r}: {outcome_name(outcome)}."
-                )
-        return failures
+TRAIN = "train"
+"""The split of training problems."""
 
 
 class ProblemSet:
@@ -124,12 +46,14 @@ class ProblemSet:
 
     def __init__(
         self,
-        problems: Sequence[Problem],
+        problems: Iterable[Problem],
         tokenizer: Any,
         settings: EnvSettings,
         counts: Mapping[str, int],
     ):
-        self.problems = tuple(problems)
+        self.problems = (
+            problems if isinstance(problems, PackedProblems) else PackedProblems(problems)
+        )
         self.tokenizer = tokenizer
         self.settings = settings
         self.counts = dict(counts)
@@ -138,19 +62,31 @@ class ProblemSet:
         self.step_ends: dict[tuple[str, int], tuple[int, ...]] = {}  # see `step_ends`
         self.demonstration_rewards: dict[tuple[str, int], float] = {}  # `demonstration_reward`
         self.undecided_rewards: set[tuple[str, int]] = set()
-        self._by_id = {problem.problem_id: problem for problem in self.problems}
-        assert len(self._by_id) == len(self.problems), "the loader makes problem ids unique"
+        self._splits = np.array(self.problems.texts("split"))
+        ids = self.problems.texts("problem_id")
+        self._number_of = {problem_id: number for number, problem_id in enumerate(ids)}
+        assert len(self._number_of) == len(ids), "the loader makes problem ids unique"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is pickled: the arrays, the tokenizer and the settings; what is computed is not."""
+        return type(self), (self.problems, self.tokenizer, self.settings, self.counts)
 
     @cached_property
-    def train(self) -> list[Problem]:
+    def train(self) -> SelectedProblems:
         """The training problems."""
-        return [problem for problem in self.problems if problem.split == "train"]
+        return self.problems.where(self._splits == TRAIN)
 
     @cached_property
-    def held_out(self) -> dict[str, list[Problem]]:
+    def train_with_demonstration(self) -> SelectedProblems:
+        """The training problems that have a demonstration."""
+        has_one = self.problems.num_demonstrations() > 0
+        return self.problems.where((self._splits == TRAIN) & has_one)
+
+    @cached_property
+    def held_out(self) -> dict[str, SelectedProblems]:
         """The held-out problems by set name, in the order of `held_out_data`."""
-        names = dict.fromkeys(p.split for p in self.problems if p.split != "train")
-        return {name: [p for p in self.problems if p.split == name] for name in names}
+        names = dict.fromkeys(name for name in self._splits.tolist() if name != TRAIN)
+        return {name: self.problems.where(self._splits == name) for name in names}
 
     @cached_property
     def grader(self) -> Grader:
@@ -173,16 +109,16 @@ class ProblemSet:
         Raises:
             ValueError: If there is none with this id.
         """
-        problem = self._by_id.get(problem_id)
-        if problem is None:
+        number = self._number_of.get(problem_id)
+        if number is None:
             examples = ", ".join(repr(p.problem_id) for p in self.problems[:3])
             raise ValueError(
                 f"There is no problem with the id {problem_id!r} among the {len(self.problems)} "
                 f"loaded ones; ids look like {examples}."
             )
-        return problem
+        return self.problems[number]
 
-    def demonstration(self, problem_id: str, demonstration_index: int) -> tuple[int, ...]:
+    def demonstration(self, problem_id: str, demonstration_index: int) -> Sequence[int]:
         """Return the token ids of one demonstration, end token included.
 
         Raises:
@@ -213,14 +149,27 @@ class ProblemSet:
 
 
 _cache: OrderedDict[str, ProblemSet] = OrderedDict()
+_received: dict[str, ProblemSet] = {}
 _cache_lock = threading.Lock()
+
+
+def receive_problem_set(problem_set: ProblemSet) -> None:
+    """Let `load_problem_set` give this set in this process, without reading any file.
+
+    For processes without the data: another one has loaded the set and sent it here.
+
+    Args:
+        problem_set: The set, for its own settings.
+    """
+    with _cache_lock:
+        _received[_key(problem_set.settings)] = problem_set
 
 
 def load_problem_set(env_config: Mapping[str, Any]) -> ProblemSet:
     """Load, merge, tokenise, filter and split problems.
 
     The set is cached in this process for an equal `env_config` and unchanged files; it is shared,
-    so treat it as read-only.
+    so treat it as read-only. A set that `receive_problem_set` was given is not loaded again.
 
     Args:
         env_config: Plain data; `docs/problems.md` lists the keys.
@@ -234,15 +183,23 @@ def load_problem_set(env_config: Mapping[str, Any]) -> ProblemSet:
             left.
     """
     settings = EnvSettings.from_config(env_config)
-    sources = [*settings.data, *(s for group in settings.held_out_data.values() for s in group)]
-    key = json.dumps([asdict(settings), [fingerprint(s) for s in sources]], default=repr)
     with _cache_lock:
+        received = _received.get(_key(settings))
+        if received is not None:
+            return received
+        sources = [*settings.data, *(s for group in settings.held_out_data.values() for s in group)]
+        key = _key([asdict(settings), [fingerprint(s) for s in sources]])
         if key not in _cache:
             _cache[key] = _load(settings)
             while len(_cache) > _NUM_CACHED_SETS:
                 _cache.popitem(last=False)
         _cache.move_to_end(key)
         return _cache[key]
+
+
+def _key(settings: Any) -> str:
+    value = asdict(settings) if isinstance(settings, EnvSettings) else settings
+    return json.dumps(value, default=repr)
 
 
 def _load(settings: EnvSettings) -> ProblemSet:
@@ -282,7 +239,7 @@ def _build(
     """Tokenise problems and apply the filters."""
     prompt_ids = renderer.encode([renderer.text(item.prompt) for item in raw])
     texts = [text for item in raw for _, text in item.demonstrations]
-    demonstration_ids = iter(encode_plain(tokenizer, texts))
+    demonstration_ids = encode_compactly(tokenizer, texts)
     problems = []
     for item, ids in zip(raw, prompt_ids, strict=True):
         complete = [
@@ -318,16 +275,17 @@ def _build(
     return problems
 
 
-def _ended(token_ids: list[int], eos_token_id: int, source: str) -> tuple[int, ...]:
+def _ended(token_ids: np.ndarray, eos_token_id: int, source: str) -> TokenIds:
     """Add the end token, unless the text ends with it already."""
-    if token_ids and token_ids[-1] == eos_token_id:
+    if len(token_ids) and token_ids[-1] == eos_token_id:
         token_ids = token_ids[:-1]
-    if eos_token_id in token_ids:
+    places = np.flatnonzero(token_ids == eos_token_id)
+    if len(places):
         raise ValueError(
             f"{source}: field 'demonstration' holds the tokenizer's end token inside the text, at "
-            f"token {token_ids.index(eos_token_id)}: the response would end there. Remove it."
+            f"token {places[0]}: the response would end there. Remove it."
         )
-    return (*token_ids, eos_token_id)
+    return TokenIds(np.append(token_ids, np.int32(eos_token_id)))
 
 
 def _too_long_message(item: RawProblem, num_tokens: int, settings: EnvSettings) -> str:

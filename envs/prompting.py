@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.envs.token_ids import TokenIds
+
+_NUM_ENCODED_AT_A_TIME = 256
 
 
 def load_tokenizer(directory: str) -> Any:
@@ -65,6 +70,21 @@ def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     )["input_ids"]
 
 
+def encode_compactly(tokenizer: Any, texts: Sequence[str]) -> Iterator[np.ndarray]:
+    """`encode_plain` for many texts, a part of them at a time: lists of Python ints are large.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        texts: Any number of texts.
+
+    Yields:
+        The token ids of each text, in order. Shape (number of tokens,), int32.
+    """
+    for start in range(0, len(texts), _NUM_ENCODED_AT_A_TIME):
+        for ids in encode_plain(tokenizer, texts[start : start + _NUM_ENCODED_AT_A_TIME]):
+            yield np.array(ids, np.int32)
+
+
 def decode_all(
     tokenizer: Any, rows: Sequence[Sequence[int]], *, skip_special_tokens: bool
 ) -> list[str]:
@@ -78,16 +98,22 @@ def decode_all(
     Returns:
         One text for each row.
     """
-    return tokenizer.batch_decode(
-        [list(row) for row in rows],
-        skip_special_tokens=skip_special_tokens,
-        clean_up_tokenization_spaces=False,
-    )
+    return [
+        text
+        for start in range(0, len(rows), _NUM_ENCODED_AT_A_TIME)
+        for text in tokenizer.batch_decode(
+            [list(row) for row in rows[start : start + _NUM_ENCODED_AT_A_TIME]],
+            skip_special_tokens=skip_special_tokens,
+            clean_up_tokenization_spaces=False,
+        )
+    ]
 
 
 def decode_response(tokenizer: Any, token_ids: Sequence[int]) -> str:
     """Decode response tokens as the verifier sees them: special tokens left out."""
-    return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
 
 
 def lost_piece(text: str, decoded: str) -> str | None:
@@ -169,6 +195,8 @@ class PromptRenderer:
                 "chat_template=False."
             ) from error
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Encode rendered prompts: `leading_ids`, then the text."""
-        return [self.leading_ids + tuple(ids) for ids in encode_plain(self._tokenizer, texts)]
+        leading = np.array(self.leading_ids, np.int32)
+        rows = encode_compactly(self._tokenizer, texts)
+        return [TokenIds(np.concatenate([leading, ids])) for ids in rows]

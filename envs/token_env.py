@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -92,6 +92,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         )
         self._window = np.full(window, PADDING, dtype=np.int32)
         self._length = 0
+        self._num_prompt = 0
         self._problem: Problem | None = None
         self._is_over = True
 
@@ -114,18 +115,20 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         if not options:
             train = self.problem_set.train
             problem = train[int(self.np_random.integers(len(train)))]
-            prefix: tuple[int, ...] = ()
+            prefix: Sequence[int] = ()
         else:
             problem, prefix = self._chosen_start(options)
-        start = (*problem.prompt_ids, *prefix)
+        prompt_ids = tuple(problem.prompt_ids)
+        start = (*prompt_ids, *prefix)
         self._window[len(start) :] = PADDING
         self._window[: len(start)] = start
         self._length = len(start)
         self._problem = problem
+        self._num_prompt = len(prompt_ids)
         self._is_over = False
         info = {
             "problem_id": problem.problem_id,
-            "prompt_ids": problem.prompt_ids,
+            "prompt_ids": prompt_ids,
             "num_prefix_tokens": len(prefix),
         }
         return self._window.copy(), info
@@ -151,7 +154,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
             )
         self._window[self._length] = action
         self._length += 1
-        num_response = self._length - len(self._problem.prompt_ids)
+        num_response = self._length - self._num_prompt
         terminated = int(action) == self._end_token
         truncated = not terminated and num_response >= self.max_response_tokens
         reward = 0.0
@@ -168,11 +171,11 @@ class TokenEnv(gym.Env[np.ndarray, int]):
 
     def _graded(self) -> tuple[float, dict[str, Any]]:
         assert self._problem is not None
-        response_ids = self._window[len(self._problem.prompt_ids) : self._length].tolist()
+        response_ids = self._window[self._num_prompt : self._length].tolist()
         outcome, reward = self.problem_set.grade_response(self._problem, response_ids)
         return reward, {"verdict": outcome_name(outcome)}
 
-    def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, tuple[int, ...]]:
+    def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, Sequence[int]]:
         """Check the reset options and look up what they name."""
         unknown = [key for key in options if key not in RESET_OPTIONS]
         if unknown:

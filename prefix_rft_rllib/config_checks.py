@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
+PARALLELISMS = ("ddp", "fsdp")
 
 FOREIGN_SETTINGS = {
     "train_batch_size": "is derived: set `num_problems_per_iteration` instead",
@@ -55,10 +56,13 @@ def check_config(config: PrefixRFTConfig) -> None:
     """
     if not config.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
         _check_foreign_settings(config)
+        _check_staleness(config)
     _check_ranges(config)
     _check_names(config)
     _check_sources(config)
     _check_combinations(config)
+    _check_lora(config)
+    _check_engine_process(config)
     _check_held_out(config)
 
 
@@ -134,12 +138,18 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
         "entropy_coeff": (_at_least_0, "a number of at least 0"),
         "kl_coeff": (_at_least_0, "a number of at least 0"),
         "importance_weight_cap": (
-            lambda v: v is None or (_at_least_0(v) and v >= 1),
-            "at least 1, or None for no importance weights",
+            lambda v: v in (None, "auto") or (_at_least_0(v) and v >= 1),
+            "at least 1, None for no importance weights, or 'auto'",
         ),
         "weight_decay": (_at_least_0, "a number of at least 0"),
         "grad_clip": (lambda v: v is None or (_at_least_0(v) and v > 0), "above 0, or None"),
         "adam_betas": (_are_betas, "two numbers in [0, 1)"),
+        "packing": (lambda v: v is None or isinstance(v, bool), "True, False or None"),
+        "activation_checkpointing": (lambda v: isinstance(v, bool), "True or False"),
+        "attn_implementation": (
+            lambda v: v is None or isinstance(v, str),
+            "a name that transformers knows ('sdpa', 'flash_attention_2'), or None",
+        ),
     }
     for name, (is_allowed, allowed) in checks.items():
         value = getattr(config, name)
@@ -152,6 +162,7 @@ def _check_names(config: PrefixRFTConfig) -> None:
         ("engine", config.engine, tuple(ENGINES)),
         ("lr_schedule", config.lr_schedule, LR_SCHEDULES),
         ("compute_dtype", config.compute_dtype, COMPUTE_DTYPES),
+        ("parallelism", config.parallelism, PARALLELISMS),
     ):
         if value not in known:
             config._value_error(f"Unknown `{name}` {value!r}; known: {', '.join(known)}.")
@@ -208,6 +219,67 @@ def _check_combinations(config: PrefixRFTConfig) -> None:
         config._value_error(
             f"`max_resampling_rounds` ({config.max_resampling_rounds}) has no effect: method "
             f"{method.name!r} samples nothing. Leave it at 0."
+        )
+
+
+def _check_lora(config: PrefixRFTConfig) -> None:
+    from prefix_rft_rllib.torch.lora import lora_config
+
+    if config.lora is None:
+        return
+    if not isinstance(config.lora, Mapping):
+        config._value_error(
+            f"`lora` must be a dict of keyword arguments of peft's LoraConfig, or None, got "
+            f"{config.lora!r}."
+        )
+    lora_config(config.lora)
+    if config.parallelism == "fsdp":
+        config._value_error(
+            "`lora` with `parallelism='fsdp'` is not supported: use 'ddp'. Adapters need little "
+            "memory for gradients and optimizer state; the base model must fit one learner."
+        )
+
+
+def _check_staleness(config: PrefixRFTConfig) -> None:
+    staleness = config.max_weight_staleness
+    if isinstance(staleness, bool) or staleness not in (0, 1):
+        config._value_error(
+            f"`max_weight_staleness` must be 0 (on-policy) or 1 (the next iteration is sampled "
+            f"during the update), got {staleness!r}."
+        )
+    if staleness == 0:
+        return
+    if config.num_env_runners == 0:
+        config._value_error(
+            "`max_weight_staleness=1` samples on env runners while the learners update, but "
+            "`num_env_runners` is 0: set config.env_runners(num_env_runners=1) or more, or "
+            "`max_weight_staleness=0`."
+        )
+    method = config.build_method()
+    if not method.has_rollouts:
+        config._value_error(
+            f"`max_weight_staleness` ({staleness}) has no effect: method {method.name!r} samples "
+            "nothing. Leave it at 0."
+        )
+
+
+def _check_engine_process(config: PrefixRFTConfig) -> None:
+    """Keep vLLM out of the driver: it takes over torch.distributed and threads of its process."""
+    if config.engine != "vllm" or config.in_evaluation:
+        return
+    if config.num_env_runners == 0:
+        config._value_error(
+            "`engine='vllm'` with `num_env_runners=0` would run vLLM in the driver's process, next "
+            "to the learner. Use config.env_runners(num_env_runners=1) or more, or "
+            "engine='transformers'."
+        )
+    uses_rllibs_evaluation = config.custom_evaluation_function is None
+    is_evaluated = uses_rllibs_evaluation and config.evaluation_interval
+    if is_evaluated and config.evaluation_num_env_runners == 0:
+        config._value_error(
+            "`engine='vllm'` with RLlib's own evaluation and `evaluation_num_env_runners=0` would "
+            "run vLLM in the driver's process. Use "
+            "config.evaluation(evaluation_num_env_runners=1) or more."
         )
 
 

@@ -49,6 +49,8 @@ TRUNCATED_FRACTION = "truncated_fraction"
 """Share of rollouts that spent the response budget without an end token."""
 NUM_SAMPLED_TOKENS = "num_sampled_tokens"
 """Tokens sampled by the engine."""
+WEIGHT_STALENESS_MEAN = "weight_staleness_mean"
+"""Mean number of updates between a rollout's weights and the start of its update; 0: on-policy."""
 VERDICTS = "verdicts"
 """Number of rollouts per verdict, `verdicts/CORRECT` and so on; all five, and SCORED."""
 
@@ -96,7 +98,9 @@ ENGINE_LOGP_GAP_MEAN = "engine_logp_gap_mean"
 ENGINE_LOGP_GAP_MAX = "engine_logp_gap_max"
 """Largest such gap, nats."""
 IMPORTANCE_WEIGHT_MEAN = "importance_weight_mean"
-"""Mean truncated importance weight of sampled tokens; if `importance_weight_cap` is set."""
+"""Mean truncated importance weight of sampled tokens; where there are such weights."""
+IMPORTANCE_WEIGHT_TRUNCATED_FRACTION = "importance_weight_truncated_fraction"
+"""Share of sampled tokens whose importance weight was above the cap, before it was truncated."""
 KL_TO_REFERENCE = "kl_to_reference"
 """Mean k3 estimate of KL(pi || initial model) at sampled tokens, nats; if `kl_coeff` > 0."""
 
@@ -111,11 +115,11 @@ NUM_ROWS = "num_rows"
 TIME = "time"
 
 SAMPLING_TIME = "sampling"
-"""Sampling rollouts, grading included, until the last runner has answered."""
+"""Waiting for rollouts, grading included; not what runners did during the update."""
 GENERATION_TIME = "generation"
 """Sampling in the engine, slowest runner."""
 VERIFICATION_TIME = "verification"
-"""Playing and grading responses, slowest runner."""
+"""Playing and grading responses after the last one was sampled, slowest runner."""
 LEARNING_TIME = "learning"
 """The learners' update."""
 SYNC_TIME = "sync"
@@ -175,6 +179,7 @@ LEARNER_METRICS = (
     ENGINE_LOGP_GAP_MEAN,
     ENGINE_LOGP_GAP_MAX,
     IMPORTANCE_WEIGHT_MEAN,
+    IMPORTANCE_WEIGHT_TRUNCATED_FRACTION,
     KL_TO_REFERENCE,
 )
 """The learners' metrics; RLlib's own stand beside them in its results."""

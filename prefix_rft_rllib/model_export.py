@@ -8,6 +8,9 @@ import torch
 
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
 
+ADAPTER_DIRECTORY = "adapter"
+"""Where the export of a model trained with `lora` has the adapter alone."""
+
 
 def save_pretrained(
     model_path: str, weights: dict[str, np.ndarray], tokenizer: Any, path: str | Path
@@ -33,4 +36,22 @@ def save_pretrained(
     directory = Path(path)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+    return directory
+
+
+def save_adapter(config: Any, weights: dict[str, np.ndarray], path: str | Path) -> Path:
+    """Write the adapter of a model trained with `lora` beside the merged model.
+
+    Args:
+        config: peft's `LoraConfig`, as the model was given it.
+        weights: The adapter's weights, as the RLModule's `get_state` gives them.
+        path: Directory of the merged model; the adapter gets a folder in it.
+
+    Returns:
+        The adapter's directory, for `PeftModel.from_pretrained`.
+    """
+    from prefix_rft_rllib.torch import lora
+
+    directory = Path(path) / ADAPTER_DIRECTORY
+    lora.save_adapter(directory, config, state_to_tensors(weights))
     return directory

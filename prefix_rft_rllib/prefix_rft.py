@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,27 @@ from ray.rllib.utils.metrics import (
 )
 
 from prefix_rft_rllib import metrics
+from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.episodes import WholeSequences
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.feedback import Feedback
-from prefix_rft_rllib.groups import Group, imitation_rows, in_groups, learner_rows
-from prefix_rft_rllib.model_export import save_pretrained
+from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
+from prefix_rft_rllib.model_export import save_adapter, save_pretrained
 from prefix_rft_rllib.planning import DemonstrationFacts, IterationPlan
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollout_report import imitation_metrics, rollout_metrics, rollout_records
 from prefix_rft_rllib.rollout_sampling import sample_rollouts
+from prefix_rft_rllib.samplers import SAMPLERS, sampled_groups
 from prefix_rft_rllib.setup_checks import check_setup, trainable_problems
+from prefix_rft_rllib.shared_inputs import with_shared_inputs
 from prefix_rft_rllib.user_view import UserView
 
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 FEEDBACK = "feedback"
 """Key of what earlier iterations have left, in the algorithm's state."""
+SAMPLED_AHEAD = "sampled_ahead"
+"""Key of the next iteration's rollouts, if they were sampled during the last update."""
 
 
 class PrefixRFT(Algorithm):
@@ -51,6 +56,8 @@ class PrefixRFT(Algorithm):
     `training_step` is the path of the data: plan, sample, update, sync. Everything method-specific
     is in the `Method` value that `config.build_method()` returns.
     """
+
+    config: PrefixRFTConfig
 
     @classmethod
     @override(Algorithm)
@@ -65,13 +72,15 @@ class PrefixRFT(Algorithm):
         check_setup(self.config, self.method, self.problem_set)
         self._facts = DemonstrationFacts.of(self.problem_set)
         self._feedback = Feedback(self.method.stage_at(0))
+        self._sampler = SAMPLERS[self.config.max_weight_staleness](self)
         is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
         self._view = UserView(
             self.config, self._run_path(is_trial), self.problem_set, is_trial=is_trial
         )
         if self.config.preflight:
             self._view.preflight()
-        super().setup(config)
+        self.config = with_shared_inputs(self.config, self.problem_set)
+        super().setup(self.config)
         self.sync_weights()
 
     @override(Algorithm)
@@ -80,7 +89,9 @@ class PrefixRFT(Algorithm):
         with self._timed(TRAINING_STEP_TIMER, metrics.ITERATION_TIME):
             plan = self._plan_step()  # stage, problems, prefix lengths, demonstration rows
             groups = self._sample_groups(plan)  # reset, roll out, reward
+            self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
             self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
+            self._sampler.finish()
             self.sync_weights()  # new weights to the env runners
 
     def _run_path(self, is_trial: bool) -> str:
@@ -97,17 +108,23 @@ class PrefixRFT(Algorithm):
         return self.logdir
 
     def _plan_step(self) -> IterationPlan:
-        stage = self.method.stage_at(self.iteration)
-        if stage.number != self._feedback.stage:
-            self._feedback = Feedback(stage)
+        plan = self._plan(self.iteration)
+        self._feedback = plan.feedback
+        return plan
+
+    def _plan(self, iteration: int) -> IterationPlan:
+        """The plan of an iteration after the rewards that are known; a new stage starts anew."""
+        stage = self.method.stage_at(iteration)
+        is_new = stage.number != self._feedback.stage
+        feedback = Feedback(stage) if is_new else self._feedback
         return IterationPlan(
             config=self.config,
             stage=stage,
             problems=trainable_problems(stage.method, self.problem_set),
             facts=self._facts,
-            feedback=self._feedback,
-            schedule_state=self._feedback.schedule_state,
-            iteration=self.iteration,
+            feedback=feedback,
+            schedule_state=feedback.schedule_state,
+            iteration=iteration,
         )
 
     def _sample_groups(self, plan: IterationPlan) -> list[Group]:
@@ -117,21 +134,24 @@ class PrefixRFT(Algorithm):
         config allows; what is still silent after the last one stays.
         """
         with self._timed(ENV_RUNNER_SAMPLING_TIMER, metrics.SAMPLING_TIME):
-            groups = self._sampled(plan.groups())
+            groups = self._sampler.groups(plan)
             sampled = list(groups)
             for _ in range(plan.num_resampling_rounds):
                 silent = [i for i, group in enumerate(groups) if not group.has_signal]
                 if not silent:
                     break
-                fresh = self._sampled(plan.replacements(len(silent), sampled))
+                fresh = sampled_groups(self, plan.replacements(len(silent), sampled))
                 sampled += fresh
                 for index, group in zip(silent, fresh, strict=True):
                     groups[index] = group
         self._feedback.observe(sampled)
+        episodes = [episode for group in sampled for episode in group.episodes]
+        for episode in episodes:
+            staleness = self._weights_seq_no - episode.custom_data[row_data.WEIGHTS_SEQ_NO]
+            episode.custom_data[row_data.WEIGHT_STALENESS] = staleness
         counts = {metrics.NUM_GROUPS_REPLACED: len(sampled) - len(groups)}
         for name, value in (rollout_metrics(sampled, plan.window) | counts).items():
             self.metrics.log_value((metrics.ROLLOUTS, *name.split("/")), value, reduce="mean")
-        episodes = [episode for group in sampled for episode in group.episodes]
         for name, values in (
             (EPISODE_RETURN_MEAN, [e.get_return() for e in episodes]),
             (EPISODE_LEN_MEAN, [len(e) for e in episodes]),
@@ -139,11 +159,6 @@ class PrefixRFT(Algorithm):
             if values:
                 mean = sum(values) / len(values)
                 self.metrics.log_value((ENV_RUNNER_RESULTS, name), mean, reduce="mean")
-        return groups
-
-    def _sampled(self, groups: list[Group]) -> list[Group]:
-        rollouts = [rollout for group in groups for rollout in group.rollouts]
-        in_groups(groups, self.sample_rollouts(rollouts, key=ENV_RUNNER_RESULTS))
         return groups
 
     def sample_rollouts(
@@ -208,15 +223,21 @@ class PrefixRFT(Algorithm):
         """
         with self._timed(SYNCH_WORKER_WEIGHTS_TIMER, metrics.SYNC_TIME):
             group = self.env_runner_group
-            if group.num_remote_env_runners() == 0:
-                group.local_env_runner.set_state(self._first_learner(_weights))
+            is_local = group.num_remote_env_runners() == 0
+            state = self.learner_group.first_learner(_weights if is_local else _put_weights)
+            self._weights_seq_no = state[WEIGHTS_SEQ_NO]
+            if is_local:
+                group.local_env_runner.set_state(state)
                 return
-            state = self._first_learner(_put_weights)
             group.foreach_env_runner("set_state", kwargs={"state": state}, local_env_runner=False)
 
     @override(Algorithm)
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {**super().get_state(*args, **kwargs), FEEDBACK: self._feedback.get_state()}
+        return {
+            **super().get_state(*args, **kwargs),
+            FEEDBACK: self._feedback.get_state(),
+            SAMPLED_AHEAD: self._sampler.get_state(),
+        }
 
     @override(Algorithm)
     def set_state(self, state: dict[str, Any]) -> None:
@@ -224,10 +245,12 @@ class PrefixRFT(Algorithm):
         if FEEDBACK in state:
             self._feedback = Feedback(self.method.stage_at(max(0, self.iteration - 1)))
             self._feedback.set_state(state[FEEDBACK])
+        self._sampler.set_state(state.get(SAMPLED_AHEAD))
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         """Restore, then give the runners the restored weights, older ones too."""
+        self._sampler.set_state(None)  # rollouts of the weights before the restore
         super().restore_from_path(path, *args, **kwargs)
         self.sync_weights()
         self._view.reopen(self.iteration)
@@ -246,6 +269,8 @@ class PrefixRFT(Algorithm):
     def save_pretrained(self, path: str | Path) -> Path:
         """Write the trained model and its tokenizer in Hugging Face form.
 
+        With `lora` this is the merged model, and the folder `adapter` has the adapter in PEFT form.
+
         Args:
             path: Directory to write to; made if missing.
 
@@ -253,8 +278,14 @@ class PrefixRFT(Algorithm):
             The directory, for `AutoModelForCausalLM.from_pretrained` and
             `AutoTokenizer.from_pretrained`.
         """
-        weights = self._first_learner(_weights)[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
-        return save_pretrained(self.config.model_path, weights, self.problem_set.tokenizer, path)
+        state = self.learner_group.first_learner(_weights)[COMPONENT_RL_MODULE]
+        directory = save_pretrained(
+            str(self.config.model_path), state[DEFAULT_MODULE_ID], self.problem_set.tokenizer, path
+        )
+        if self.config.lora is not None:
+            lora_config, adapter = self.learner_group.first_learner(_adapter)
+            save_adapter(lora_config, adapter, directory)
+        return directory
 
     @contextlib.contextmanager
     def _timed(self, timer: str, name: str) -> Iterator[None]:
@@ -264,11 +295,6 @@ class PrefixRFT(Algorithm):
             yield
         seconds = time.perf_counter() - started
         self.metrics.log_value((metrics.TIME, name), seconds, reduce="sum")
-
-    def _first_learner(self, function: Callable[[Learner], Any]) -> Any:
-        """Call a function with the first learner, where that learner is."""
-        results = self.learner_group.foreach_learner(function, remote_actor_ids=[0])
-        return next(iter(results)).get()
 
 
 def _weights(learner: Learner) -> dict[str, Any]:
@@ -284,6 +310,12 @@ def _put_weights(learner: Learner) -> dict[str, Any]:
     """The same with the weights in the object store: they cross Ray once per node."""
     state = _weights(learner)
     return {**state, COMPONENT_RL_MODULE: ray.put(state[COMPONENT_RL_MODULE])}
+
+
+def _adapter(learner: Learner) -> tuple[Any, dict[str, Any]]:
+    """Configuration and weights of a learner's adapter."""
+    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    return module.weights.config, module.get_state()
 
 
 def _take_report(learner: Learner) -> Any:

@@ -1,26 +1,19 @@
 """Settings of Prefix-RFT, in RLlib's fluent form."""
 
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.config_checks import check_config
-from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.derived_settings import DerivedSettings
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
 
-if TYPE_CHECKING:
-    from ray.rllib.core.learner import Learner
-    from transformers import PretrainedConfig
 
-
-class PrefixRFTConfig(AlgorithmConfig):
+class PrefixRFTConfig(DerivedSettings):
     """Configures `PrefixRFT`: problems, rollouts, method and optimizer.
 
     Defaults are the paper's (arXiv 2507.01679, App. A.2, LUFFY's recipe). Batch settings count
@@ -51,13 +44,14 @@ class PrefixRFTConfig(AlgorithmConfig):
         self.num_problems_per_iteration = 128
         self.num_problems_per_minibatch = 64
         self.max_resampling_rounds = 0
+        self.max_weight_staleness = 0
         # Loss.
         self.clip_param = 0.2
         self.clip_param_high: float | None = None
         self.dual_clip: float | None = None
         self.entropy_coeff = 0.0
         self.kl_coeff = 0.0
-        self.importance_weight_cap: float | None = None
+        self.importance_weight_cap: float | str | None = "auto"
         # Optimizer.
         self.lr = 1e-6
         self.num_epochs = 1
@@ -71,6 +65,11 @@ class PrefixRFTConfig(AlgorithmConfig):
         # Memory and precision of the learner.
         self.max_tokens_per_microbatch = 16384
         self.compute_dtype = "float32"
+        self.attn_implementation: str | None = None
+        self.packing: bool | None = None
+        self.activation_checkpointing = False
+        self.parallelism = "ddp"
+        self.lora: dict[str, Any] | None = None
         # Rollouts.
         self.engine = "transformers"
         self.engine_config: dict[str, Any] = {}
@@ -112,12 +111,13 @@ class PrefixRFTConfig(AlgorithmConfig):
         num_problems_per_iteration: int = NotProvided,
         num_problems_per_minibatch: int = NotProvided,
         max_resampling_rounds: int = NotProvided,
+        max_weight_staleness: int = NotProvided,
         clip_param: float = NotProvided,
         clip_param_high: float | None = NotProvided,
         dual_clip: float | None = NotProvided,
         entropy_coeff: float = NotProvided,
         kl_coeff: float = NotProvided,
-        importance_weight_cap: float | None = NotProvided,
+        importance_weight_cap: float | str | None = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
         lr_schedule: str = NotProvided,
@@ -140,6 +140,9 @@ class PrefixRFTConfig(AlgorithmConfig):
             max_resampling_rounds: How often, in an iteration, groups of equal rewards are replaced
                 by groups of other problems (DAPO, arXiv 2503.14476, Sec. 3.2); 0 for never. What
                 is still without signal after the last round stays.
+            max_weight_staleness: 0: rollouts are sampled with the weights that the update starts
+                from. 1: the next iteration is sampled during the update, with the weights before
+                it; needs remote env runners (docs/pieces.md, "Sampling ahead").
             clip_param: PPO clip: the ratio is clipped to [1 - clip_param, 1 + clip_param].
             clip_param_high: Upper clip; default `clip_param`.
             dual_clip: Bound c > 1 of the loss of tokens with negative weight (3 in the authors'
@@ -147,7 +150,8 @@ class PrefixRFTConfig(AlgorithmConfig):
             entropy_coeff: Weight of the entropy bonus on sampled tokens (global token mean).
             kl_coeff: Weight of the KL to the initial model on response tokens.
             importance_weight_cap: Weigh sampled tokens by min(pi_old / pi_engine, cap), against the
-                mismatch of sampler and learner (2 is usual); None for no such weight.
+                mismatch of sampler and learner (2 is usual); None for no such weight. "auto": None,
+                but 2 with `max_weight_staleness=1`.
             weight_decay: AdamW's decoupled weight decay.
             adam_betas: AdamW's betas.
             lr_schedule: "constant" or "cosine" (to 0), after the warm-up.
@@ -163,6 +167,38 @@ class PrefixRFTConfig(AlgorithmConfig):
             This config.
         """
         super().training(**kwargs)
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def learners(
+        self,
+        *,
+        attn_implementation: str | None = NotProvided,
+        packing: bool | None = NotProvided,
+        activation_checkpointing: bool = NotProvided,
+        parallelism: str = NotProvided,
+        lora: Mapping[str, Any] | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set how learners hold and run the model (docs/learners.md).
+
+        Args:
+            attn_implementation: Attention of transformers ("sdpa", "flash_attention_2", ...); None
+                for the model's own choice.
+            packing: Run the rows of a micro-batch as one, without padding. None: where the
+                attention has kernels for it.
+            activation_checkpointing: Recompute each layer in the backward pass: less memory, more
+                time, the same gradients.
+            parallelism: How several learners share the work: "ddp", each holds the whole model;
+                "fsdp", each holds a share of weights, gradients and optimizer state.
+            lora: Train adapters instead of the weights: keyword arguments of peft's `LoraConfig`;
+                None to train all weights.
+            **kwargs: RLlib's own.
+
+        Returns:
+            This config.
+        """
+        super().learners(**kwargs)
         return self._set(locals())
 
     @override(AlgorithmConfig)
@@ -240,58 +276,6 @@ class PrefixRFTConfig(AlgorithmConfig):
             setattr(self, name, dict(value) if isinstance(value, Mapping) else value)
         return self
 
-    def build_method(self) -> methods.Method:
-        """The method as a value, built from `method` and `method_config`.
-
-        Raises:
-            ValueError: For an unknown name or key, or a value out of range.
-        """
-        return methods.build(self.method, self.method_config)
-
-    def env_settings(self) -> dict[str, Any]:
-        """The environment's settings: the registered defaults, then `env_config`.
-
-        The tokenizer is the model's unless the settings name another.
-        """
-        registered = dict(gym.spec(self.env).kwargs) if isinstance(self.env, str) else {}
-        tokenizer = {"tokenizer": self.model_path} if self.model_path else {}
-        return registered | tokenizer | dict(self.env_config)
-
-    def token_env_config(self) -> dict[str, Any]:
-        """`env_settings` with the model's vocabulary size: what the environment is made from.
-
-        Reads the model's configuration.
-        """
-        vocab_size = self.load_model_config().get_text_config(decoder=True).vocab_size
-        return {"vocab_size": vocab_size} | self.env_settings()
-
-    def load_model_config(self) -> "PretrainedConfig":
-        """The configuration of the model at `model_path`.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        from transformers import AutoConfig
-
-        try:
-            # Without this a mistyped directory is looked up in the hub, with many retries.
-            return AutoConfig.from_pretrained(str(self.model_path), local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error} Give the "
-                "directory that `save_pretrained` wrote (config.json, weights, tokenizer)."
-            ) from error
-
-    @property
-    def max_response_tokens(self) -> int:
-        """T_max: the longest response in tokens, prefix included."""
-        return EnvSettings.from_config(self.env_settings()).max_response_tokens
-
-    @property
-    def num_minibatches(self) -> int:
-        """Optimizer steps per epoch of one iteration."""
-        return self.num_problems_per_iteration // self.num_problems_per_minibatch
-
     @override(AlgorithmConfig)
     def validate(self) -> None:
         """Check settings and combinations; derive what follows from others.
@@ -304,40 +288,3 @@ class PrefixRFTConfig(AlgorithmConfig):
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         super().validate()
         check_config(self)
-
-    @property
-    @override(AlgorithmConfig)
-    def train_batch_size_per_learner(self) -> int:
-        """Rows per learner and iteration; derived, cannot be set."""
-        rows = self.num_problems_per_iteration * self.group_size
-        return math.ceil(rows / (self.num_learners or 1))
-
-    @train_batch_size_per_learner.setter
-    def train_batch_size_per_learner(self, value: int | None) -> None:
-        # Kept for `validate`, which names the right setting.
-        self._train_batch_size_per_learner = value
-
-    @override(AlgorithmConfig)
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import (
-            DefaultPrefixRFTTorchRLModule,
-        )
-
-        return RLModuleSpec(module_class=DefaultPrefixRFTTorchRLModule)
-
-    @override(AlgorithmConfig)
-    def get_default_learner_class(self) -> "type[Learner]":
-        from prefix_rft_rllib.torch.prefix_rft_torch_learner import PrefixRFTTorchLearner
-
-        return PrefixRFTTorchLearner
-
-    @property
-    @override(AlgorithmConfig)
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return super()._model_config_auto_includes | {
-            "model_path": self.model_path,
-            "temperature": self.temperature,
-            "compute_dtype": self.compute_dtype,
-            "use_reference": self.kl_coeff > 0,
-            "entropy_gradient": self.entropy_coeff > 0,
-        }

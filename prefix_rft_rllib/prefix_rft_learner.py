@@ -1,5 +1,7 @@
 """Which connector pieces run on a learner, and in which order."""
 
+import contextlib
+
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.annotations import override
 
@@ -14,12 +16,26 @@ class PrefixRFTLearner(Learner):
 
     @override(Learner)
     def build(self) -> None:
-        super().build()
+        shared = self.config.shared_inputs
+        with shared.received_weights() if shared else contextlib.nullcontext():
+            super().build()
         assert self._learner_connector is not None
         self._learner_connector.append(AddTokensFromEpisodesToBatch(device=self._device))
         self._learner_connector.append(
             OldLogpAndEntropy(
                 max_tokens_per_microbatch=self.config.max_tokens_per_microbatch,
-                importance_weight_cap=self.config.importance_weight_cap,
+                importance_weight_cap=self.config.applied_importance_weight_cap,
+                num_passes=self.num_passes,
             )
         )
+
+    def num_passes(self, own: int) -> int:
+        """How many passes without gradients this learner makes.
+
+        Args:
+            own: How many its rows need.
+
+        Returns:
+            At least as many.
+        """
+        return own

@@ -229,7 +229,7 @@ def _grade_demonstrations(
     return outcomes, rejected
 
 
-def _example_prefix(problem_set: ProblemSet, problem: Problem) -> tuple[int, ...]:
+def _example_prefix(problem_set: ProblemSet, problem: Problem) -> Sequence[int]:
     """Return half of a problem's first demonstration, cut before its answer if the settings say."""
     if not problem.demonstrations:
         return ()

@@ -52,6 +52,8 @@ class RolloutRecord:
         finish_reason: "stop" (end token) or "length" (budget spent); None for a demonstration row.
         advantage: Advantage of the rollout, the same at all its tokens.
         weights_seq_no: Number of the weights that sampled it; None for a demonstration row.
+        weight_staleness: Updates between these weights and the ones that the iteration's update
+            starts from, 0 on-policy; None for a demonstration row.
         prompt_ids: Token ids of the rendered prompt.
         response_ids: Token ids of the response: the prefix, then what was sampled.
         region: Per token "prefix", "response" or "demonstration". Runs of equal names in JSON.
@@ -84,6 +86,7 @@ class RolloutRecord:
     finish_reason: str | None
     advantage: float
     weights_seq_no: int | None
+    weight_staleness: int | None = None
     prompt_ids: Sequence[int]
     response_ids: Sequence[int]
     region: Sequence[str]

@@ -1,7 +1,9 @@
 """Planned rollouts on the env runners, with what to do when runners fail."""
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -16,6 +18,10 @@ NUM_SAMPLING_ROUNDS = 3
 """How often rollouts lost with a failed env runner are sampled again."""
 RESTART_TIMEOUT_S = 180.0
 """How long to wait for a restarted env runner when none is left, seconds."""
+
+Answers = Sequence[tuple[list[SingleAgentEpisode], Any]]
+"""What `sample_and_get_metrics` of several env runners returned."""
+_call_numbers = itertools.count()
 
 
 def sample_rollouts(
@@ -42,12 +48,67 @@ def sample_rollouts(
     Raises:
         RuntimeError: If rollouts are still missing after several rounds.
     """
+    rounds = [partial(_sample_once, algorithm, temperature=temperature)] * NUM_SAMPLING_ROUNDS
+    return _complete(algorithm, rollouts, rounds, key)
+
+
+class RolloutsInFlight:
+    """Planned rollouts that the remote env runners sample while the caller does something else.
+
+    A runner answers calls in their order: weights sent meanwhile reach it after its rollouts, so
+    these are all of the weights that it held at the start.
+
+    Args:
+        algorithm: The algorithm whose env runners sample.
+        rollouts: The plan.
+    """
+
+    def __init__(self, algorithm: "PrefixRFT", rollouts: Sequence[Rollout]) -> None:
+        self._algorithm = algorithm
+        self._rollouts = list(rollouts)
+        # A tag of its own: RLlib drops calls where too many of one tag are under way.
+        self._tag = f"rollouts_in_flight_{next(_call_numbers)}"
+        calls = _calls(algorithm, self._rollouts)
+        if calls["kwargs"]:
+            algorithm.env_runner_group.foreach_env_runner_async(**calls, tag=self._tag)
+
+    def finish(self, key: str | tuple[str, ...]) -> list[SingleAgentEpisode]:
+        """Wait for the rollouts; those lost with a failed runner are sampled again.
+
+        They are sampled with the weights that the other runners hold, the same if none were sent
+        since the start; with the learners' newest if all runners have failed.
+
+        Args:
+            key: Where to put the runners' metrics.
+
+        Returns:
+            One finished episode per rollout, in the plan's order.
+
+        Raises:
+            RuntimeError: If rollouts are still missing after several rounds.
+        """
+        again = [partial(_sample_once, self._algorithm)] * (NUM_SAMPLING_ROUNDS - 1)
+        return _complete(self._algorithm, self._rollouts, [self._answers, *again], key)
+
+    def _answers(self, rollouts: Sequence[Rollout]) -> Answers:
+        group = self._algorithm.env_runner_group
+        answers = group.fetch_ready_async_reqs(tags=self._tag, timeout_seconds=None)
+        return [answer for _, answer in answers]
+
+
+def _complete(
+    algorithm: "PrefixRFT",
+    rollouts: Sequence[Rollout],
+    rounds: Iterable[Callable[[list[Rollout]], Answers]],
+    key: str | tuple[str, ...] | None,
+) -> list[SingleAgentEpisode]:
+    """Sample in rounds until there is an episode for every rollout."""
     finished: dict[tuple[int, int], SingleAgentEpisode] = {}
-    for _ in range(NUM_SAMPLING_ROUNDS):
+    for sample in rounds:
         missing = [r for r in rollouts if (r.group_id, r.member) not in finished]
         if not missing:
             break
-        for episodes, runner_metrics in _sample_once(algorithm, missing, temperature):
+        for episodes, runner_metrics in sample(missing):
             if key is not None:
                 algorithm.metrics.aggregate([runner_metrics], key=key)
             for episode in episodes:
@@ -64,26 +125,32 @@ def sample_rollouts(
 
 
 def _sample_once(
-    algorithm: "PrefixRFT", rollouts: list[Rollout], temperature: float | None
-) -> list[tuple[list[SingleAgentEpisode], Any]]:
+    algorithm: "PrefixRFT", rollouts: list[Rollout], temperature: float | None = None
+) -> Answers:
     """One call of `sample` on every healthy runner."""
     group = algorithm.env_runner_group
     if group.num_remote_env_runners() == 0:
         runner = group.local_env_runner
         return [runner.sample_and_get_metrics(rollouts=rollouts, temperature=temperature)]
+    calls = _calls(algorithm, rollouts, temperature)
+    return group.foreach_env_runner(**calls, local_env_runner=False) if calls["kwargs"] else []
+
+
+def _calls(
+    algorithm: "PrefixRFT", rollouts: Sequence[Rollout], temperature: float | None = None
+) -> dict[str, Any]:
+    """Arguments of RLlib's calls that give every healthy runner its share of the rollouts."""
+    group = algorithm.env_runner_group
     if not group.healthy_worker_ids():
         _wait_for_env_runners(algorithm)
     runner_ids = group.healthy_worker_ids()
     shares = _deal(rollouts, len(runner_ids))
     busy = [(i, share) for i, share in zip(runner_ids, shares, strict=True) if share]
-    if not busy:
-        return []
-    return group.foreach_env_runner(
-        "sample_and_get_metrics",
-        kwargs=[{"rollouts": share, "temperature": temperature} for _, share in busy],
-        remote_worker_ids=[runner_id for runner_id, _ in busy],
-        local_env_runner=False,
-    )
+    return {
+        "func": "sample_and_get_metrics",
+        "kwargs": [{"rollouts": share, "temperature": temperature} for _, share in busy],
+        "remote_worker_ids": [runner_id for runner_id, _ in busy],
+    }
 
 
 def _wait_for_env_runners(algorithm: "PrefixRFT") -> None:

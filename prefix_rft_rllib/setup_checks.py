@@ -1,5 +1,6 @@
 """What is checked with data, model and tokenizer at hand, before any actor starts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
         )
 
 
-def trainable_problems(method: Method, problem_set: ProblemSet) -> list[Problem]:
+def trainable_problems(method: Method, problem_set: ProblemSet) -> Sequence[Problem]:
     """The problems that a method without stages trains on.
 
     Args:
@@ -90,10 +91,7 @@ def trainable_problems(method: Method, problem_set: ProblemSet) -> list[Problem]
     Returns:
         Those of the training split, for a method without rollouts only those with a demonstration.
     """
-    problems = problem_set.train
-    if method.has_rollouts:
-        return problems
-    return [problem for problem in problems if problem.demonstrations]
+    return problem_set.train if method.has_rollouts else problem_set.train_with_demonstration
 
 
 def _check_problems(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> None:

@@ -1,7 +1,7 @@
 """The env runner: plans in, finished episodes out."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -41,9 +41,10 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
 
     Every rollout has its own environment: `reset` with the rollout's options, one batched engine
     call for all rollouts, then the sampled tokens are played through `env.step`, so that reward
-    and episode end are the environment's. `num_envs_per_env_runner` environments are
-    played (and verified) at the same time, or fewer if the verifier allows fewer threads; with a
-    verifier of the user's own it is one, in the thread that called `sample`.
+    and episode end are the environment's. `num_envs_per_env_runner` environments are played (and
+    verified) at the same time, while the engine still generates others, or fewer if the verifier
+    allows fewer threads. With a verifier of the user's own it is one, in the thread that called
+    `sample`, after the last response.
     """
 
     @override(EnvRunner)
@@ -55,7 +56,10 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         self._state: dict[str, Any] | None = None
         self._weights_seq_no = -1
         self._num_unplanned = 0
+        self._generated_at = 0.0
         self.module = None
+        if self.worker_index and self.config.shared_inputs:
+            self.config.shared_inputs.receive_problem_set()
         self.make_env()
 
     @override(EnvRunner)
@@ -133,7 +137,6 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             self._add_env()
         envs = self._envs[: len(rollouts)]
         max_response_tokens = self.env.unwrapped.max_response_tokens
-        started = time.perf_counter()
         planned = [self._reset(env, rollout) for env, rollout in zip(envs, rollouts, strict=True)]
         states = [np.asarray(env.unwrapped.state_ids) for env in envs]
         requests = [
@@ -146,13 +149,18 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             )
             for state, rollout in zip(states, planned, strict=True)
         ]
-        generations = self.engine.generate(requests)
-        generated = time.perf_counter()
         max_threads = self.env.unwrapped.problem_set.grader.max_threads
         num_threads = min(self.config.num_envs_per_env_runner, max_threads)
-        sampled = list(map_in_threads(num_threads, self._play, envs, planned, states, generations))
-        self.metrics.log_value(GENERATION_TIME, generated - started, reduce="max")
-        self.metrics.log_value(VERIFICATION_TIME, time.perf_counter() - generated, reduce="max")
+
+        def play(finished: tuple[int, Generation]) -> tuple[int, SingleAgentEpisode]:
+            index, generation = finished
+            return index, self._play(envs[index], planned[index], states[index], generation)
+
+        played = dict(map_in_threads(num_threads, play, self._generate(requests)))
+        self.metrics.log_value(
+            VERIFICATION_TIME, time.perf_counter() - self._generated_at, reduce="max"
+        )
+        sampled = [played[index] for index in range(len(envs))]
         for index, episode in enumerate(sampled):
             self._make_callback(
                 "on_episode_end",
@@ -163,6 +171,13 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
                 prev_episode_chunks=[],
             )
         return sampled
+
+    def _generate(self, requests: list[GenerationRequest]) -> Iterator[tuple[int, Generation]]:
+        """Responses as the engine finishes them, each with the number of its request."""
+        started = time.perf_counter()
+        yield from self.engine.generate_stream(requests)
+        self._generated_at = time.perf_counter()
+        self.metrics.log_value(GENERATION_TIME, self._generated_at - started, reduce="max")
 
     def _reset(self, env: gym.Env, rollout: Rollout | None) -> Rollout:
         """Reset one environment; an unplanned rollout is one of a problem the env draws."""

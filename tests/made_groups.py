@@ -91,6 +91,7 @@ def play(
                 row_data.NUM_PREFIX_TOKENS: given,
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: "CORRECT" if reward > 0 else "WRONG",
+                row_data.WEIGHT_STALENESS: 0,
             }
             episodes.append(
                 build_episode(

@@ -37,6 +37,7 @@ def record(**changes: object) -> RolloutRecord:
         "finish_reason": "stop",
         "advantage": 0.875,
         "weights_seq_no": 4,
+        "weight_staleness": 1,
         "minibatch": 1,
         "prompt_ids": [72, 105],
         "response_ids": [97, 98, 99, 100, 101],

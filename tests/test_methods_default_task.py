@@ -38,8 +38,6 @@ def config_of(name: str, run_dir: Path, num_env_runners: int = 0) -> PrefixRFTCo
     """The default task with a method's settings for a run of this length, without evaluation."""
     config = build_config(name, num_iterations=NUM_ITERATIONS)
     config.training(method_config=METHOD_CONFIGS.get(name, config.method_config))
-    # A verdict must not depend on how busy the machine is.
-    config.environment(env_config={**config.env_config, "verifier_config": {"timeout_s": 60.0}})
     config.evaluation(evaluation_interval=None).env_runners(num_env_runners=num_env_runners)
     config.reporting(run_dir=str(run_dir), num_logged_groups=16, preflight=False, progress=False)
     return config

@@ -240,6 +240,36 @@ def test_a_wrong_training_setting_is_one_clear_error(name):
     assert message in error_of(config(**{name: value}))
 
 
+@pytest.mark.parametrize("value", [2, -1, True, None, 0.5, "one"])
+def test_a_staleness_other_than_0_and_1_is_an_error(value):
+    message = error_of(config(max_weight_staleness=value).env_runners(num_env_runners=1))
+    assert "`max_weight_staleness` must be 0 (on-policy) or 1" in message
+    assert f"got {value!r}" in message
+
+
+def test_sampling_ahead_needs_remote_env_runners_and_rollouts():
+    message = error_of(config(max_weight_staleness=1))
+    assert "`num_env_runners` is 0: set config.env_runners(num_env_runners=1)" in message
+    config(max_weight_staleness=1).env_runners(num_env_runners=1).validate()
+    sft = config(max_weight_staleness=1, method="sft", method_config={})
+    message = error_of(sft.env_runners(num_env_runners=1))
+    assert "`max_weight_staleness` (1) has no effect: method 'sft' samples nothing" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "cap"),
+    [
+        ({}, None),
+        ({"max_weight_staleness": 1}, 2.0),
+        ({"max_weight_staleness": 1, "importance_weight_cap": None}, None),
+        ({"max_weight_staleness": 1, "importance_weight_cap": 5.0}, 5.0),
+        ({"importance_weight_cap": 3}, 3),
+    ],
+)
+def test_stale_rollouts_are_corrected_for_unless_the_config_says_otherwise(settings, cap):
+    assert config(**settings).applied_importance_weight_cap == cap
+
+
 @pytest.mark.parametrize("lr", [None, -1e-3, [[0, 1e-3], [100, 1e-4]]])
 def test_the_learning_rate_is_one_number(lr):
     assert "`lr` must be a number of at least 0" in error_of(config(lr=lr))

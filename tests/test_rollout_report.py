@@ -59,6 +59,7 @@ def group_of(group_id: int, members: list[dict]) -> Group:
                 row_data.VERDICT: values["verdict"],
                 row_data.FINISH_REASON: "stop" if ended else "length",
                 row_data.WEIGHTS_SEQ_NO: 3,
+                row_data.WEIGHT_STALENESS: values.get("staleness", 0),
             },
         )
         rollouts.append(rollout)
@@ -73,7 +74,13 @@ GROUPS = [
         [
             {**HYBRID, "verdict": "CORRECT"},
             {"sampled": 4, "reward": 0.0, "verdict": "WRONG"},
-            {"sampled": 6, "reward": 0.0, "verdict": "UNPARSEABLE", "ended": False},
+            {
+                "sampled": 6,
+                "reward": 0.0,
+                "verdict": "UNPARSEABLE",
+                "ended": False,
+                "staleness": 1,
+            },
         ],
     ),
     group_of(
@@ -112,6 +119,7 @@ def test_metrics_by_hand():
         metrics.PREFIX_TOKENS_MEAN: (3 + 1) / 2,
         metrics.RESPONSE_LENGTH_MEAN: 22 / 6,
         metrics.TRUNCATED_FRACTION: 1 / 6,
+        metrics.WEIGHT_STALENESS_MEAN: 1 / 6,
         metrics.PREFIX_TOKEN_FRACTION: 4 / 22,
         metrics.PREFIX_WINDOW_LOW: 0.3,
         metrics.PREFIX_WINDOW_HIGH: 0.9,
@@ -198,7 +206,7 @@ def test_records_hold_the_logged_rows_in_order():
     assert hybrid.prompt_ids == [7, 8]
     assert hybrid.response_ids == [1, 1, 1, 4, END]
     assert (hybrid.reward, hybrid.verdict, hybrid.finish_reason) == (1.0, "CORRECT", "stop")
-    assert hybrid.weights_seq_no == 3
+    assert (hybrid.weights_seq_no, hybrid.weight_staleness) == (3, 0)
     assert [value != value for value in hybrid.engine_logp] == [True] * 3 + [False] * 2
     assert hybrid.entropy == [0.25] * 5
     assert (truncated.member, truncated.advantage) == (2, 1.0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -30,18 +31,12 @@ pytest_plugins = ("tests.algorithm_fixtures",)
 
 
 @pytest.fixture(scope="module")
-def weights(tiny_model_dir) -> dict:
+def weights(make_config) -> dict:
     """The tiny model's weights, as the learner's module gives them."""
     module = DefaultPrefixRFTTorchRLModule(
         observation_space=gym.spaces.Discrete(4),
         action_space=gym.spaces.Discrete(4),
-        model_config={
-            "model_path": tiny_model_dir,
-            "temperature": 1.0,
-            "use_reference": False,
-            "compute_dtype": "float32",
-            "entropy_gradient": False,
-        },
+        model_config=make_config().model_config,
     )
     return module.get_state(inference_only=True)
 
@@ -297,6 +292,41 @@ def test_a_users_verifier_is_called_in_the_thread_that_samples(make_config, weig
     episodes = runner.sample(rollouts=plan_of(runner, 0, 3, 5, 7))
     assert "ERROR" not in [e.custom_data[row_data.VERDICT] for e in episodes]
     assert fake_verifiers.calling_threads == [threading.current_thread()] * 4
+
+
+def test_finished_responses_are_graded_while_others_are_generated(
+    make_config, weights, monkeypatch
+):
+    config = make_config({"verifier": "math"}).env_runners(num_envs_per_env_runner=4)
+    runner = runner_of(config, weights)
+    plan = plan_of(runner, 0, 3, 20, 0, 12)
+    expected = runner.sample(rollouts=plan)
+    played, seen = [], []
+
+    stream = runner.engine.generate_stream
+
+    def slow_stream(requests):
+        for index, generation in sorted(stream(requests), key=lambda row: row[0]):
+            yield index, generation
+            deadline = time.monotonic() + 5
+            while len(played) <= index and time.monotonic() < deadline:
+                time.sleep(0.001)
+            seen.append(len(played))
+
+    play = runner._play
+
+    def noted(*args):
+        episode = play(*args)
+        played.append(episode)
+        return episode
+
+    monkeypatch.setattr(runner.engine, "generate_stream", slow_stream)
+    monkeypatch.setattr(runner, "_play", noted)
+    episodes = runner.sample(rollouts=plan)
+    assert seen == [1, 2, 3, 4, 5]  # each was graded before the next one arrived
+    assert tokens(episodes) == tokens(expected)
+    assert [e.custom_data for e in episodes] == [e.custom_data for e in expected]
+    assert [e.get_return() for e in episodes] == [e.get_return() for e in expected]
 
 
 class Recorder(RLlibCallback):

@@ -1,5 +1,6 @@
 """The old-policy pass: log-probabilities and entropies before the update."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,14 +26,21 @@ class OldLogpAndEntropy(ConnectorV2):
     Args:
         max_tokens_per_microbatch: Padded tokens of one forward pass.
         importance_weight_cap: Adds `importance_weight`, truncated here; None for none.
+        num_passes: From this learner's number of forward passes, how many it shall make: where
+            passes communicate, all learners make as many. Default: its own.
     """
 
     def __init__(
-        self, *, max_tokens_per_microbatch: int, importance_weight_cap: float | None = None
+        self,
+        *,
+        max_tokens_per_microbatch: int,
+        importance_weight_cap: float | None = None,
+        num_passes: Callable[[int], int] = int,
     ) -> None:
         super().__init__()
         self._max_tokens = max_tokens_per_microbatch
         self._cap = importance_weight_cap
+        self._num_passes = num_passes
 
     @override(ConnectorV2)
     def __call__(
@@ -50,7 +58,7 @@ class OldLogpAndEntropy(ConnectorV2):
             columns["importance_weight"] = truncated_importance_weights(
                 columns["old_logp"], columns["engine_logp"], self._cap
             )
-        if module.reference_lm is not None:
+        if module.reference is not None:
             columns[REFERENCE_LOGP], _ = self._token_logps(module, columns, reference=True)
         return batch
 
@@ -61,7 +69,10 @@ class OldLogpAndEntropy(ConnectorV2):
         input_ids, region = columns["input_ids"], columns["region"]
         logp = torch.zeros_like(input_ids, dtype=torch.float32)
         entropy = torch.zeros_like(logp)
-        for rows, width in microbatches(row_lengths(region), self._max_tokens):
+        parts = microbatches(row_lengths(region), self._max_tokens)
+        # The last part again, to the same values.
+        parts += [parts[-1]] * (self._num_passes(len(parts)) - len(parts))
+        for rows, width in parts:
             part = {"input_ids": input_ids[rows, :width], "region": region[rows, :width]}
             logp[rows, :width], entropy[rows, :width] = module.token_logps(
                 part, reference=reference

@@ -39,11 +39,7 @@ def logp_and_entropy(
     Raises:
         ValueError: If `temperature` or `chunk` is out of range.
     """
-    if not temperature > 0:
-        raise ValueError(
-            f"`temperature` must be above 0, got {temperature}. Greedy sampling has no entropy; "
-            "log probabilities are taken at the temperature of training."
-        )
+    check_temperature(temperature)
     if chunk is None:
         num_rows, _, num_tokens = logits.shape
         chunk = max(1, _MAX_CHUNK_ELEMENTS // max(1, num_rows * num_tokens))
@@ -51,6 +47,19 @@ def logp_and_entropy(
         raise ValueError(f"`chunk` must be at least 1, got {chunk}.")
     logp, entropy = _LogpAndEntropy.apply(logits, targets, temperature, chunk)
     return logp, entropy if entropy_grad else entropy.detach()
+
+
+def check_temperature(temperature: float) -> None:
+    """Check the temperature of log probabilities.
+
+    Raises:
+        ValueError: If it is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(
+            f"`temperature` must be above 0, got {temperature}. Greedy sampling has no entropy; "
+            "log probabilities are taken at the temperature of training."
+        )
 
 
 class _LogpAndEntropy(torch.autograd.Function):
@@ -92,13 +101,13 @@ class _LogpAndEntropy(torch.autograd.Function):
                 part_grad.scatter_add_(-1, targets[:, part, None], grad_logp[:, part, None])
             if grad_entropy is not None:
                 # d H / d logits = -probs * (log probs + H) / temperature
-                inner = probs * log_probs.clamp_min(_LOWEST_LOG) + probs * entropy[:, part, None]
+                inner = probs * log_probs.clamp_min(LOWEST_LOG) + probs * entropy[:, part, None]
                 part_grad -= grad_entropy[:, part, None] * inner
             grad[:, part] = part_grad / ctx.temperature
         return grad, None, None, None
 
 
-_LOWEST_LOG = -1e30
+LOWEST_LOG = -1e30
 """Stands in for log 0, so that a forbidden token (logit -inf) adds 0 to the entropy, not NaN."""
 
 
@@ -107,4 +116,4 @@ def _log_softmax(logits: Tensor, temperature: float, dtype: torch.dtype) -> Tens
 
 
 def _entropy(log_probs: Tensor) -> Tensor:
-    return -(log_probs.exp() * log_probs.clamp_min(_LOWEST_LOG)).sum(dim=-1)
+    return -(log_probs.exp() * log_probs.clamp_min(LOWEST_LOG)).sum(dim=-1)

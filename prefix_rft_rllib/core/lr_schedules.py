@@ -24,7 +24,7 @@ def lr_at(
         The rate, in [0, lr].
     """
     if step < num_warmup_steps:
-        return lr * (step + 1) / num_warmup_steps
+        return lr * ((step + 1) / num_warmup_steps)
     if schedule == "constant":
         return lr
     assert num_steps is not None

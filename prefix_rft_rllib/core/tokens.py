@@ -192,6 +192,22 @@ def next_token_targets(input_ids: Tensor) -> Tensor:
     return input_ids[:, 1:]
 
 
+def is_before_target(attends: Tensor, is_target: Tensor, *, packed: bool) -> Tensor:
+    """Where the hidden states are that predict the target tokens.
+
+    Args:
+        attends: False at padding. Shape (B, T), bool.
+        is_target: True at targets; never at the first token of a row. Shape (B, T), bool.
+        packed: Whether the rows were run as one, without padding.
+
+    Returns:
+        Shape (B, T), or (1, number of tokens) if packed; bool, with as many marks as targets and in
+        their order.
+    """
+    before = functional.pad(is_target[:, 1:], (0, 1))
+    return before[attends][None] if packed else before
+
+
 def shift_to_targets(predictions: Tensor) -> Tensor:
     """Move per-position predictions to the tokens they are about.
 

@@ -33,8 +33,25 @@ def _transformers_options(**engine_config: Any) -> None:
     TransformersEngineOptions.from_config(engine_config)
 
 
-ENGINES: dict[str, Callable[..., Engine]] = {"transformers": _transformers}
-_OPTION_CHECKS: dict[str, Callable[..., None]] = {"transformers": _transformers_options}
+def _vllm(
+    model_config: "PretrainedConfig", eos_token_ids: Sequence[int], **engine_config: Any
+) -> Engine:
+    from prefix_rft_rllib.engines.vllm_engine import VLLMEngine
+
+    return VLLMEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
+
+
+def _vllm_options(**engine_config: Any) -> None:
+    from prefix_rft_rllib.engines.vllm_options import VLLMEngineOptions
+
+    VLLMEngineOptions.from_config(engine_config)
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {"transformers": _transformers, "vllm": _vllm}
+_OPTION_CHECKS: dict[str, Callable[..., None]] = {
+    "transformers": _transformers_options,
+    "vllm": _vllm_options,
+}
 
 
 def check_engine_config(name: str, engine_config: Mapping[str, Any]) -> None:
@@ -46,6 +63,7 @@ def check_engine_config(name: str, engine_config: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: For an option or value the engine does not accept.
+        ImportError: If the engine's library is not installed.
     """
     _OPTION_CHECKS[name](**engine_config)
 
@@ -64,10 +82,11 @@ def build_engine(
         model_config: Hugging Face configuration of the causal language model.
         eos_token_ids: Ids that end a sequence.
         **engine_config: Options of that engine, for "transformers" those of
-            `TransformersEngineOptions`.
+            `TransformersEngineOptions`, for "vllm" those of `VLLMEngineOptions`.
 
     Raises:
         ValueError: For an unknown name, or an option or value the engine does not accept.
+        ImportError: If the engine's library is not installed.
     """
     if name not in ENGINES:
         raise ValueError(f"Unknown engine {name!r}. Known engines: {', '.join(sorted(ENGINES))}.")

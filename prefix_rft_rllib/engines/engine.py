@@ -2,13 +2,18 @@
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 FinishReason = Literal["stop", "length"]
+
+NOT_FINITE = (
+    "The model's log-probabilities are not finite. Look for NaN or infinite weights; "
+    "with float16, try bfloat16 or float32."
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,26 @@ class Engine(abc.ABC):
             RuntimeError: If no weights were loaded.
         """
 
+    def generate_stream(
+        self, requests: Sequence[GenerationRequest]
+    ) -> Iterator[tuple[int, Generation]]:
+        """Generate one sequence per request, and give each away when it is finished.
+
+        An engine that finishes sequences at different times overrides this; by default all come at
+        the end. `generate` must not be called before the last one was taken.
+
+        Args:
+            requests: As of `generate`.
+
+        Yields:
+            Index in `requests`, and what `generate` returns for that request; each index once.
+
+        Raises:
+            ValueError: If a request does not fit the model.
+            RuntimeError: If no weights were loaded.
+        """
+        yield from enumerate(self.generate(requests))
+
     @abc.abstractmethod
     def close(self) -> None:
         """Free the model; the engine cannot be used afterwards."""
@@ -118,3 +143,39 @@ def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int) -> Non
                 f"`{name}` holds id {token_id}; the model's vocabulary has ids 0 to "
                 f"{vocab_size - 1}. Do tokenizer and model belong together?"
             )
+
+
+def check_eos_token_ids(eos_token_ids: Sequence[int], vocab_size: int) -> None:
+    """Check the ids that end a sequence.
+
+    Raises:
+        ValueError: If there is none, or one is outside the vocabulary.
+    """
+    if len(eos_token_ids) == 0:
+        raise ValueError(
+            "`eos_token_ids` must hold at least one id, got none: no sequence could end. "
+            "Use the tokenizer's `eos_token_id`."
+        )
+    check_token_ids("eos_token_ids", eos_token_ids, vocab_size)
+
+
+def check_request(request: GenerationRequest, vocab_size: int, max_positions: int | None) -> None:
+    """Check that a request fits a model.
+
+    Args:
+        request: What to generate.
+        vocab_size: Number of the model's tokens.
+        max_positions: The model's `max_position_embeddings`; None if it has no such limit.
+
+    Raises:
+        ValueError: For ids outside the vocabulary, or more tokens than positions.
+    """
+    check_token_ids("prompt_ids", request.prompt_ids, vocab_size)
+    num_tokens = len(request.prompt_ids) + request.max_new_tokens
+    if max_positions is not None and num_tokens > max_positions:
+        raise ValueError(
+            f"A prompt of {len(request.prompt_ids)} tokens plus `max_new_tokens` "
+            f"({request.max_new_tokens}) makes {num_tokens} positions; the model's "
+            f"`max_position_embeddings` is {max_positions}. Shorten the prompt or "
+            "lower `max_new_tokens`."
+        )

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,11 +11,13 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from prefix_rft_rllib.engines.batching import plan_batches, unique_prompts
 from prefix_rft_rllib.engines.engine import (
+    NOT_FINITE,
     Engine,
     FinishReason,
     Generation,
     GenerationRequest,
-    check_token_ids,
+    check_eos_token_ids,
+    check_request,
 )
 from prefix_rft_rllib.engines.kv_cache import growing_cache
 from prefix_rft_rllib.engines.sampling import TokenSampler
@@ -95,12 +97,7 @@ class TransformersEngine(Engine):
         text_config = model_config.get_text_config(decoder=True)
         self._vocab_size: int = text_config.vocab_size
         self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
-        if len(eos_token_ids) == 0:
-            raise ValueError(
-                "`eos_token_ids` must hold at least one id, got none: no sequence could end. "
-                "Use the tokenizer's `eos_token_id`."
-            )
-        check_token_ids("eos_token_ids", eos_token_ids, self._vocab_size)
+        check_eos_token_ids(eos_token_ids, self._vocab_size)
         self._eos_token_ids = frozenset(eos_token_ids)
         self._device = torch.device(
             self._options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -131,7 +128,6 @@ class TransformersEngine(Engine):
         copy_weights(self._open_model(), state_dict)
         self._weights_version = version
 
-    @torch.inference_mode()
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate one sequence per request; see `Engine.generate`.
 
@@ -140,18 +136,27 @@ class TransformersEngine(Engine):
                 the model's positions or `max_batch_tokens`.
             RuntimeError: If no weights were loaded, or the logits are not finite.
         """
+        generations = dict(self.generate_stream(requests))
+        return [generations[index] for index in range(len(requests))]
+
+    @torch.inference_mode()
+    def generate_stream(
+        self, requests: Sequence[GenerationRequest]
+    ) -> Iterator[tuple[int, Generation]]:
+        """Generate one sequence per request, each given away when it leaves its batch.
+
+        See `Engine.generate_stream`; errors are those of `generate`.
+        """
         model = self._open_model()
         if self._weights_version is None:
             raise RuntimeError("The engine has no weights yet. Call `load_weights` first.")
         for request in requests:
-            self._check(request)
+            check_request(request, self._vocab_size, self._max_positions)
         options = self._options
         batches = plan_batches(requests, options.max_batch_size, options.max_batch_tokens)
-        generations: dict[int, Generation] = {}
         for batch in batches:
-            results = self._generate_batch(model, [requests[index] for index in batch])
-            generations.update(zip(batch, results, strict=True))
-        return [generations[index] for index in range(len(requests))]
+            finished = self._generate_batch(model, [requests[index] for index in batch])
+            yield from ((batch[row], generation) for row, generation in finished)
 
     def close(self) -> None:
         """Free the model; the engine cannot be used afterwards."""
@@ -162,20 +167,10 @@ class TransformersEngine(Engine):
             raise RuntimeError("The engine was closed. Build a new one.")
         return self._model
 
-    def _check(self, request: GenerationRequest) -> None:
-        check_token_ids("prompt_ids", request.prompt_ids, self._vocab_size)
-        num_tokens = len(request.prompt_ids) + request.max_new_tokens
-        if self._max_positions is not None and num_tokens > self._max_positions:
-            raise ValueError(
-                f"A prompt of {len(request.prompt_ids)} tokens plus `max_new_tokens` "
-                f"({request.max_new_tokens}) makes {num_tokens} positions; the model's "
-                f"`max_position_embeddings` is {self._max_positions}. Shorten the prompt or "
-                "lower `max_new_tokens`."
-            )
-
     def _generate_batch(
         self, model: PreTrainedModel, requests: list[GenerationRequest]
-    ) -> list[Generation]:
+    ) -> Iterator[tuple[int, Generation]]:
+        """Yield each row of a batch, with its number, when it is finished."""
         decoder = _BatchDecoder(model, requests, self._forward_options)
         sampler = TokenSampler(
             [request.temperature for request in requests],
@@ -188,7 +183,6 @@ class TransformersEngine(Engine):
         max_new_tokens = int(limits.max())
         tokens = torch.zeros(len(requests), max_new_tokens, dtype=torch.int64, device=self._device)
         logps = torch.zeros(len(requests), max_new_tokens, device=self._device)
-        lengths = torch.zeros(len(requests), dtype=torch.int64)
         live = torch.arange(len(requests))  # the decoder's rows, as indices into `requests`
         rows = live.to(self._device)
         for position in range(max_new_tokens):
@@ -196,7 +190,11 @@ class TransformersEngine(Engine):
             tokens[rows, position], logps[rows, position] = new_tokens, new_logps
             is_finished = torch.isin(new_tokens, eos).cpu() | (limits[live] == position + 1)
             if is_finished.any():
-                lengths[live[is_finished]] = position + 1
+                done = live[is_finished]
+                on_device = done.to(self._device)
+                yield from self._finished(
+                    done, tokens[on_device, : position + 1], logps[on_device, : position + 1]
+                )
                 kept = _close_gaps(is_finished)
                 live = live[kept]
                 if len(live) == 0:
@@ -204,22 +202,16 @@ class TransformersEngine(Engine):
                 rows, new_tokens = live.to(self._device), new_tokens[kept.to(self._device)]
                 decoder.keep_rows(kept)
             decoder.append(new_tokens)
-        return self._to_generations(tokens.cpu(), logps.cpu(), lengths.tolist())
 
-    def _to_generations(
-        self, tokens: torch.Tensor, logps: torch.Tensor, lengths: list[int]
-    ) -> list[Generation]:
+    def _finished(
+        self, rows: torch.Tensor, tokens: torch.Tensor, logps: torch.Tensor
+    ) -> Iterator[tuple[int, Generation]]:
+        """Rows of the same length as generations. `rows` (N,), `tokens` and `logps` (N, length)."""
         if not logps.isfinite().all():
-            raise RuntimeError(
-                "The model's log-probabilities are not finite. Look for NaN or infinite weights; "
-                "with float16, try bfloat16 or float32."
-            )
-        generations = []
-        for row, length in enumerate(lengths):
-            ids = tokens[row, :length].tolist()
+            raise RuntimeError(NOT_FINITE)
+        for row, ids, row_logps in zip(rows.tolist(), tokens.tolist(), logps.tolist(), strict=True):
             reason: FinishReason = "stop" if ids[-1] in self._eos_token_ids else "length"
-            generations.append(Generation(ids, logps[row, :length].tolist(), reason))
-        return generations
+            yield row, Generation(ids, row_logps, reason)
 
 
 class _BatchDecoder:

@@ -18,21 +18,49 @@ def copy_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> No
         ValueError: For missing or unexpected names, wrong shapes, or tied names with different
             values. The model is unchanged then.
     """
+    complete = complete_weights(model, state_dict)
     own = model.state_dict()
-    names_of: dict[int, list[str]] = {}
-    for name, tensor in own.items():
-        names_of.setdefault(tensor.data_ptr(), []).append(name)
-    problems = _problems(own, list(names_of.values()), state_dict)
+    with torch.no_grad():
+        for first, *_ in _names_by_tensor(model):
+            own[first].copy_(complete[first])
+
+
+def complete_weights(
+    model: nn.Module, state_dict: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Check a state dict against a model, which may be on the meta device.
+
+    Args:
+        model: A model with the right names, shapes and ties; its values do not matter.
+        state_dict: What `copy_weights` accepts.
+
+    Returns:
+        The given tensors by name; of names that share one tensor all are there.
+
+    Raises:
+        ValueError: As for `copy_weights`.
+    """
+    tied_names = _names_by_tensor(model)
+    problems = _problems(model.state_dict(), tied_names, state_dict)
     if problems:
         raise ValueError(
             f"The state dict does not fit {type(model).__name__}, nothing was loaded: "
             f"{'; '.join(problems)}. Pass the whole `state_dict()` of a model with the same "
             "configuration."
         )
-    with torch.no_grad():
-        for names in names_of.values():
-            source = next(state_dict[name] for name in names if name in state_dict)
-            own[names[0]].copy_(source)
+    complete: dict[str, torch.Tensor] = {}
+    for names in tied_names:
+        given = next(state_dict[name] for name in names if name in state_dict)
+        complete |= dict.fromkeys(names, given)
+    return complete
+
+
+def _names_by_tensor(model: nn.Module) -> list[list[str]]:
+    """The state dict's names, those of one tensor together."""
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names_of.setdefault(id(tensor), []).append(name)
+    return list(names_of.values())
 
 
 def _problems(

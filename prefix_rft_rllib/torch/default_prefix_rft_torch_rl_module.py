@@ -1,6 +1,5 @@
 """Any Hugging Face causal LM as an RLModule."""
 
-import inspect
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 
-from prefix_rft_rllib.core.logprobs import logp_and_entropy
 from prefix_rft_rllib.core.state_arrays import state_to_arrays, state_to_tensors
-from prefix_rft_rllib.core.tokens import Region, next_token_targets, shift_to_targets
+from prefix_rft_rllib.torch.causal_lm import checkpoint_activations, load_lm
+from prefix_rft_rllib.torch.parallelism import Parallelism
+from prefix_rft_rllib.torch.token_scorer import TokenScorer, WithoutAdapters
+from prefix_rft_rllib.torch.trained_weights import trained_weights
 
 HF_MODEL_DIRECTORY = "hf"
 """Where a module checkpoint keeps the model in `save_pretrained` form."""
@@ -24,13 +25,16 @@ HF_MODEL_DIRECTORY = "hf"
 class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     """A causal LM that gives log-probabilities and entropies of tokens.
 
-    The Hugging Face model is `self.lm`, kept in evaluation mode: dropout would make the
-    ratio of the first minibatch differ from 1. With `model_config["use_reference"]` a
-    frozen copy of the initial model is kept for the KL term.
+    The Hugging Face model is `self.lm`, kept in evaluation mode. With
+    `model_config["use_reference"]` the initial model is kept for the KL term: a frozen copy, or
+    with `lora` the model itself without its adapters.
 
     `model_config` keys: `model_path` (directory), `temperature` (of the policy), `use_reference`,
     `compute_dtype` ("float32", or "bfloat16" for autocast over float32 weights),
-    `entropy_gradient` (whether the entropy of a training pass is differentiable).
+    `entropy_gradient` (whether the entropy of a training pass is differentiable),
+    `attn_implementation` (None: the model's choice), `packing` (rows without padding; None: where
+    the attention has kernels for it), `activation_checkpointing`, `lora` (keyword arguments of
+    peft's `LoraConfig`, or None to train all weights), `seed` (of the adapters' first weights).
     """
 
     framework: str = "torch"
@@ -38,24 +42,50 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         config = self.model_config
-        self.lm: Any = _load_lm(config["model_path"])
-        self.reference_lm: Any = None
+        self.parallelism: Parallelism = Parallelism()
+        self.weights = trained_weights(self._load_lm(), config["lora"], seed=config["seed"])
+        self.scorer = self._scorer_of(self.weights.lm)
+        self.reference: TokenScorer | WithoutAdapters | None = None
         if config["use_reference"]:
-            self.reference_lm = _load_lm(config["model_path"]).requires_grad_(False)
-        self._limits_logits = "logits_to_keep" in inspect.signature(self.lm.forward).parameters
+            self.reference = self.weights.reference(
+                self.scorer, lambda: self._scorer_of(self._load_lm().requires_grad_(False))
+            )
         self.train(False)
+        if config["activation_checkpointing"]:
+            checkpoint_activations(self.lm)
+
+    def _load_lm(self) -> Any:
+        config = self.model_config
+        lm = load_lm(config["model_path"], attn_implementation=config["attn_implementation"])
+        return lm.eval()
+
+    def _scorer_of(self, lm: Any) -> TokenScorer:
+        names = ("temperature", "compute_dtype", "packing")
+        return TokenScorer(lm, **{name: self.model_config[name] for name in names})
+
+    @property
+    def lm(self) -> Any:
+        """The Hugging Face model that is trained."""
+        return self.scorer.lm
+
+    @property
+    def scorers(self) -> list[TokenScorer]:
+        """The models that this module holds: the trained one, and a frozen copy if there is one."""
+        return [s for s in (self.scorer, self.reference) if isinstance(s, TokenScorer)]
 
     @override(torch.nn.Module)
     def train(self, mode: bool = True) -> "DefaultPrefixRFTTorchRLModule":
-        """Keep the LM in evaluation mode: a policy's log-probabilities have no dropout."""
-        super().train(mode)
-        for child in self.children():
-            child.eval()
+        """Leave the LM as it is, in evaluation mode: log-probabilities have no dropout."""
+        self.training = mode
         return self
 
     @override(RLModule)
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
-        logp, entropy = self.token_logps(batch, entropy_gradient=True)
+        logp, entropy = self.scorer(
+            batch["input_ids"],
+            batch["region"],
+            entropy_gradient=self.model_config["entropy_gradient"],
+        )
         return {Columns.ACTION_LOGP: logp, "entropy": entropy}
 
     @override(RLModule)
@@ -66,54 +96,21 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         )
 
     def token_logps(
-        self, batch: dict[str, Any], *, entropy_gradient: bool = False, reference: bool = False
+        self, batch: dict[str, Any], *, reference: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probability and entropy of every token after the prompt.
+        """Log-probability and entropy of every token after the prompt; for a look without training.
 
         Args:
             batch: `input_ids` (B, T) int64 and `region` (B, T) int8, right-padded.
-            entropy_gradient: Whether the entropy may carry a gradient (it does if the config
-                has an entropy bonus).
             reference: Use the frozen reference model.
 
         Returns:
             logp and entropy in nats, both (B, T) float32, of the policy at `temperature`. Each
             column describes the token at that position; prompt and padding are 0.
         """
-        input_ids, region = batch["input_ids"], batch["region"]
-        is_padding = region == Region.PADDING
-        is_target = ~is_padding & (region != Region.PROMPT)
-        # Logits before the one that predicts the first target are not needed.
-        start = max(0, int(is_target.any(0).int().argmax()) - 1)
-        logits = self._logits(input_ids, ~is_padding, start=start, reference=reference)
-        predictions = logp_and_entropy(
-            logits[:, :-1],
-            next_token_targets(input_ids[:, start:]),
-            temperature=self.model_config["temperature"],
-            entropy_grad=entropy_gradient and self.model_config["entropy_gradient"],
-        )
-        logp, entropy = (
-            torch.nn.functional.pad(shift_to_targets(values), (start, 0)).masked_fill(~is_target, 0)
-            for values in predictions
-        )
-        return logp, entropy
-
-    def _logits(
-        self, input_ids: torch.Tensor, attends: torch.Tensor, *, start: int, reference: bool
-    ) -> torch.Tensor:
-        """Logits of positions `start`.. of every row, (B, T - start, V)."""
-        model = self.reference_lm if reference else self.lm
-        num_kept = input_ids.shape[1] - start
-        limit = {"logits_to_keep": num_kept} if self._limits_logits else {}
-        with torch.autocast(
-            input_ids.device.type,
-            dtype=torch.bfloat16,
-            enabled=self.model_config["compute_dtype"] == "bfloat16",
-        ):
-            logits = model(
-                input_ids, attention_mask=attends.long(), use_cache=False, **limit
-            ).logits
-        return logits[:, -num_kept:]
+        scorer = self.reference if reference else self.scorer
+        assert scorer is not None
+        return scorer(batch["input_ids"], batch["region"])
 
     @override(RLModule)
     def get_state(
@@ -124,20 +121,30 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, np.ndarray]:
-        """A copy of the LM's state dict under its Hugging Face names, tied weights included.
+        """A copy of what is trained: the LM's state dict under its Hugging Face names.
 
-        bfloat16 travels as a uint16 view (NumPy has no bfloat16); `set_state` and
-        `state_to_tensors` turn it back, bit for bit. The reference model is not part of the
-        state: it is always the model at `model_path`.
+        Tied weights are included. bfloat16 travels as a uint16 view (NumPy has no bfloat16);
+        `set_state` and `state_to_tensors` turn it back, bit for bit. What stays as it is at
+        `model_path` is not part of the state: the reference model and, with `lora`, the base
+        model. Of a sharded module all learners must call this, and the first one has the answer.
+
+        Args:
+            components: Not used.
+            not_components: Not used.
+            inference_only: Weights for sampling: with `lora` those of the merged model.
+            **kwargs: Not used.
+
+        Returns:
+            Arrays by name.
         """
-        return state_to_arrays(self.lm.state_dict())
+        tensors = self.weights.merged() if inference_only else self.weights.state()
+        return state_to_arrays(self.parallelism.gathered(tensors))
 
     @override(RLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        tensors = state_to_tensors(
-            state, dtypes={k: v.dtype for k, v in self.lm.state_dict().items()}
-        )
-        self.lm.load_state_dict(tensors, strict=True)
+        own = self.weights.state()
+        tensors = state_to_tensors(state, dtypes={k: v.dtype for k, v in own.items()})
+        self.weights.load(self.parallelism.spread(tensors, own))
 
     @override(RLModule)
     def save_to_path(
@@ -145,35 +152,12 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     ) -> str:
         """Also write the saved weights in `save_pretrained` form into the `hf` folder.
 
-        A checkpoint on a remote file system has no such folder.
+        With `lora` that is the adapter in PEFT form. A checkpoint on a remote file system has no
+        such folder.
         """
         state = state or self.get_state()
         saved = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
         is_local = isinstance(filesystem or LocalFileSystem(), LocalFileSystem)
         if is_local and "://" not in str(path):
-            tensors = state_to_tensors(state)
-            first_name: dict[int, str] = {}
-            for name, value in self.lm.state_dict().items():
-                # Tied weights share memory again: they are written once.
-                tensors[name] = tensors[first_name.setdefault(value.data_ptr(), name)]
-            self.lm.save_pretrained(Path(saved) / HF_MODEL_DIRECTORY, state_dict=tensors)
+            self.weights.save_pretrained(Path(saved) / HF_MODEL_DIRECTORY, state_to_tensors(state))
         return saved
-
-
-def _load_lm(model_path: str) -> torch.nn.Module:
-    """Load a causal LM with float32 weights; a checkpoint that lacks weights is an error."""
-    from transformers import AutoModelForCausalLM
-
-    # float32 master weights whatever the checkpoint's dtype: steps at lr 1e-6 vanish in bfloat16.
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        model_path, dtype=torch.float32, output_loading_info=True
-    )
-    model, report = loaded
-    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if absent:
-        raise ValueError(
-            f"`model_path` ({model_path!r}) lacks weights of its configuration: {absent[:3]} and "
-            f"{len(absent)} in all. They would be random. Give a complete `save_pretrained` "
-            "directory."
-        )
-    return model

@@ -1,6 +1,5 @@
 """One minibatch: weights, loss, optimizer step, metrics."""
 
-import contextlib
 import logging
 import math
 from collections.abc import Iterator
@@ -15,20 +14,19 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.typing import StateDict
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.add_tokens_from_episodes_to_batch import columns_from_dict
 from prefix_rft_rllib.connectors.old_logp_and_entropy import REFERENCE_LOGP
 from prefix_rft_rllib.core.losses import entropy_bonus, kl_to_reference, policy_loss
-from prefix_rft_rllib.core.lr_schedules import lr_at
 from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
 from prefix_rft_rllib.core.random_draws import uniform
 from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights
 from prefix_rft_rllib.core.tokens import TokenColumns
 from prefix_rft_rllib.prefix_rft_learner import PrefixRFTLearner
 from prefix_rft_rllib.torch.distributed_pool import DistributedPool, LearnerPool
+from prefix_rft_rllib.torch.torch_optimizers_learner import TorchOptimizersLearner
 from prefix_rft_rllib.torch.update_report import UpdateReport
 
 logger = logging.getLogger(__name__)
@@ -42,7 +40,7 @@ class _Part(NamedTuple):
     counts: bool
 
 
-class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
+class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
     """Trains on global minibatches of whole groups; knows weights, not methods."""
 
     @override(Learner)
@@ -55,58 +53,9 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         self._schedule_iteration = 0
         self._step = 0
 
-    @override(TorchLearner)
-    def configure_optimizers_for_module(
-        self, module_id: str, config: AlgorithmConfig | None = None
-    ) -> None:
-        """One AdamW per objective; an optimizer's state takes memory from its first step on."""
-        parameters = [p for p in self._module[module_id].parameters() if p.requires_grad]
-        self._objectives = {o.name: o for o in self.config.build_method().objectives()}
-        for objective in self._objectives.values():
-            optimizer = torch.optim.AdamW(parameters, lr=self.config.lr, **self._adamw_settings)
-            self.register_optimizer(
-                module_id=module_id,
-                optimizer_name=objective.name,
-                optimizer=optimizer,
-                params=parameters,
-            )
-        self._begin(next(iter(self._objectives)))
-
-    def _begin(self, name: str) -> None:
-        """Make an objective the one that is trained: its rules, its clip, its optimizer.
-
-        RLlib then clips for and steps this optimizer alone; all are in the checkpoint. Those of
-        earlier stages lose their state, which nothing will read again.
-        """
-        self._objective = self._objectives[name]
-        self._module_optimizers[DEFAULT_MODULE_ID] = [f"{DEFAULT_MODULE_ID}_{name}"]
-        for other in self._objectives.values():
-            if other.stage < self._objective.stage:
-                self.get_optimizer(DEFAULT_MODULE_ID, other.name).state.clear()
-
-    @override(TorchLearner)
-    def _set_optimizer_state(self, state: StateDict) -> None:
-        """Restore the optimizers of this run's method; those of another method are left out.
-
-        Settings are this run's, which may have been changed (PopulationBasedTraining).
-        """
-        known = {name: value for name, value in state.items() if name in self._named_optimizers}
-        for name in state.keys() - known.keys():
-            logger.warning(
-                "The checkpoint's optimizer %r belongs to another method than %r and is not "
-                "restored.",
-                name,
-                self.config.build_method().name,
-            )
-        super()._set_optimizer_state(known)
-        for optimizer in self._named_optimizers.values():
-            for group in optimizer.param_groups:
-                group.update(self._adamw_settings)
-
-    @property
-    def _adamw_settings(self) -> dict[str, Any]:
-        betas = tuple(self.config.adam_betas)
-        return {"betas": betas, "weight_decay": self.config.weight_decay}
+    @override(PrefixRFTLearner)
+    def num_passes(self, own: int) -> int:
+        return self._parallelism.num_passes(own, self._pool)
 
     @override(Learner)
     def _create_iterator_if_necessary(
@@ -172,7 +121,8 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
             }
             if REFERENCE_LOGP in rows:
                 micro[REFERENCE_LOGP] = rows[REFERENCE_LOGP][part.rows]
-            with self._gradient_sync(is_last=index + 1 == len(parts)):
+            is_last = index + 1 == len(parts)
+            with self._parallelism.gradient_sync(self.module[DEFAULT_MODULE_ID], is_last=is_last):
                 loss += self._backward(micro, part.width)
         grad_norm = self._optimizer_step()
         self._record(rows, columns, prepared, loss=float(loss), grad_norm=grad_norm)
@@ -262,7 +212,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
             if parameter.grad is not None
         }
         # RLlib's function for the norm turns NaN into 0.
-        norm = float(torch.nn.utils.get_total_norm(list(gradients.values())))
+        norm = self._parallelism.total_norm(gradients.values())
         for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
             self._set_optimizer_lr(optimizer, self._lr())
         self._step += 1
@@ -271,34 +221,6 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchLearner):
         else:
             logger.warning("Gradient norm is %s: this optimizer step is left out.", norm)
         return norm
-
-    def _lr(self) -> float:
-        """Learning rate of the next step: the objective's own, or the config's schedule."""
-        own, config = self._objective.lr, self.config
-        if own is None:
-            return lr_at(
-                self._step,
-                lr=config.lr,
-                schedule=config.lr_schedule,
-                num_warmup_steps=config.lr_warmup_steps,
-                num_steps=config.lr_schedule_steps,
-            )
-        steps_per_iteration = config.num_minibatches * config.num_epochs
-        num_warmup_steps = self._objective.num_warmup_iterations * steps_per_iteration
-        return lr_at(
-            self._step,
-            lr=own,
-            schedule="constant",
-            num_warmup_steps=num_warmup_steps,
-            num_steps=None,
-        )
-
-    def _gradient_sync(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Exchange gradients between learners in the last backward pass only."""
-        module = self.module[DEFAULT_MODULE_ID]
-        if is_last or not isinstance(module, torch.nn.parallel.DistributedDataParallel):
-            return contextlib.nullcontext()
-        return module.no_sync()
 
     def _record(
         self,

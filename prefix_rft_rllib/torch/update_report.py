@@ -64,7 +64,11 @@ class UpdateReport:
         gap = (columns.old_logp - columns.engine_logp).abs()
         self._add_mean(metrics.ENGINE_LOGP_GAP_MEAN, gap, sampled)
         if columns.importance_weight is not None:
-            self._add_mean(metrics.IMPORTANCE_WEIGHT_MEAN, columns.importance_weight, sampled)
+            weight = columns.importance_weight
+            self._add_mean(metrics.IMPORTANCE_WEIGHT_MEAN, weight, sampled)
+            is_truncated = (columns.old_logp - columns.engine_logp).exp() > weight
+            name = metrics.IMPORTANCE_WEIGHT_TRUNCATED_FRACTION
+            self._add_mean(name, is_truncated.float(), sampled)
         largest = torch.where(sampled, gap, 0.0).max().reshape(1)
         self._max_gap = torch.maximum(self._max_gap.to(largest.device), largest)
 

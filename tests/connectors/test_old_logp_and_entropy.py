@@ -20,8 +20,8 @@ PICTURES = ["xxpprrr", "xr", "xxxdd", "xxDDDD"]
 class TableModule:
     """A module whose log probability and entropy at a token are functions of its id."""
 
-    def __init__(self, reference_lm=None):
-        self.reference_lm = reference_lm
+    def __init__(self, reference=None):
+        self.reference = reference
         self.widths = []
 
     def unwrapped(self):
@@ -77,7 +77,7 @@ def test_with_a_cap_sampled_tokens_are_weighed():
 
 
 def test_a_reference_models_values_come_as_a_column_of_their_own():
-    columns = look_back(module=TableModule(reference_lm=object()))
+    columns = look_back(module=TableModule(reference=object()))
     assert torch.equal(columns[REFERENCE_LOGP][0, :7], 2 * columns["old_logp"][0, :7])
 
 
@@ -87,3 +87,12 @@ def test_a_member_demonstration_is_a_demonstration_that_counts():
     assert columns.is_member.tolist() == [True, True, False, True]
     assert columns.advantage.tolist() == [0.5, -0.5, 0.0, 0.25]
     assert bool(columns.engine_logp[2:].isnan().all())
+
+
+def test_passes_are_filled_up_to_the_number_of_the_busiest_learner():
+    module, alone = TableModule(), TableModule()
+    columns = look_back(module=module, max_tokens_per_microbatch=12, num_passes=lambda own: own + 2)
+    expected = look_back(module=alone, max_tokens_per_microbatch=12)
+    assert (len(alone.widths), len(module.widths)) == (3, 5)
+    assert torch.equal(columns["old_logp"], expected["old_logp"])
+    assert torch.equal(columns["entropy"], expected["entropy"])

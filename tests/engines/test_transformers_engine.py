@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from prefix_rft_rllib.engines import GenerationRequest, build_engine
+from prefix_rft_rllib.engines import Engine, GenerationRequest, build_engine
 from prefix_rft_rllib.engines.transformers_engine import TransformersEngine
 from tests.engines.models import (
     CONFIGS,
@@ -45,6 +45,41 @@ def test_a_sequence_is_the_same_alone_and_in_any_batch(name):
         assert _tokens(engine.generate([request])) == [together[row]]
         neighbours = [*others[:row], request, *others[row + 1 :]]
         assert _tokens(engine.generate(neighbours))[row] == together[row]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_batch_size": 5}])
+def test_a_stream_gives_the_same_generations_as_they_finish(options):
+    engine = build_loaded_engine(build_model(), **options)
+    requests = mixed_requests()
+    expected = engine.generate(requests)
+    stream = list(engine.generate_stream(requests))
+    assert sorted(index for index, _ in stream) == list(range(len(requests)))
+    assert [generation for _, generation in sorted(stream, key=lambda s: s[0])] == expected
+    lengths = [len(generation.token_ids) for _, generation in stream]
+    # In one batch shorter ones come first.
+    assert (lengths == sorted(lengths)) == (options == {})
+    assert len(set(lengths)) > 1
+
+
+def test_a_stream_gives_a_row_away_before_others_are_generated():
+    engine = build_loaded_engine(build_model())
+    forwards = []
+    model = engine._open_model()
+    model.register_forward_hook(lambda *args: forwards.append(1))
+    requests = [GenerationRequest([4, 5], length, seed=1) for length in (1, 12)]
+    stream = engine.generate_stream(requests)
+    index, generation = next(stream)
+    assert (index, len(generation.token_ids), len(forwards)) == (0, 1, 1)
+    assert not torch.is_inference_mode_enabled()  # what runs between rows is the caller's
+    assert [index for index, _ in stream] == [1]
+    assert len(forwards) > 1
+
+
+def test_an_engine_without_a_stream_of_its_own_gives_all_at_the_end():
+    engine = build_loaded_engine(build_model())
+    requests = mixed_requests()
+    stream = Engine.generate_stream(engine, requests)
+    assert list(stream) == list(enumerate(engine.generate(requests)))
 
 
 @pytest.mark.parametrize("options", [{"max_batch_size": 5}, {"max_batch_tokens": 80}])

@@ -41,6 +41,26 @@ def test_results_come_in_order_and_at_most_so_many_calls_overlap(num_threads):
     assert most == num_threads
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_calls_begin_while_arguments_arrive_in_several_threads_and_after_the_last_in_one(
+    num_threads,
+):
+    begun, seen = threading.Event(), []
+
+    def arguments():
+        yield 1
+        # With several threads the first call begins now, before the second argument.
+        seen.append(begun.wait(timeout=5 if num_threads > 1 else 0.05))
+        yield 2
+
+    def call(number):
+        begun.set()
+        return number
+
+    assert list(map_in_threads(num_threads, call, arguments())) == [1, 2]
+    assert seen == [num_threads > 1]
+
+
 def test_only_a_timeout_and_a_failure_decide_nothing():
     assert [v for v in Verdict if is_undecided(v)] == [Verdict.TIMEOUT, Verdict.ERROR]
     assert not is_undecided(0.0)

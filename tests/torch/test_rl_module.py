@@ -55,6 +55,11 @@ def build_module(model_path, **settings):
             "use_reference": False,
             "compute_dtype": "float32",
             "entropy_gradient": False,
+            "attn_implementation": None,
+            "packing": None,
+            "activation_checkpointing": False,
+            "lora": None,
+            "seed": 0,
         }
         | settings,
     )

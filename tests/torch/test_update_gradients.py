@@ -166,7 +166,7 @@ def test_the_kl_term_adds_the_gradient_of_the_plain_formula(config):
     learner = build_learner(config.copy().training(kl_coeff=0.3))
     steps = record_steps(learner)
     reference = {
-        n: p.clone() for n, p in learner.module["default_policy"].reference_lm.named_parameters()
+        n: p.clone() for n, p in learner.module["default_policy"].reference.lm.named_parameters()
     }
     first = update(learner, rows)
     assert first[metrics.KL_TO_REFERENCE] == pytest.approx(0.0, abs=1e-7)
@@ -198,7 +198,7 @@ def test_the_kl_term_adds_the_gradient_of_the_plain_formula(config):
     assert_same(steps[1].gradients, expected, tolerance=1e-4)
     # The reference is frozen, and no part of what is saved.
     module = learner.module["default_policy"]
-    for name, parameter in module.reference_lm.named_parameters():
+    for name, parameter in module.reference.lm.named_parameters():
         assert not parameter.requires_grad
         assert torch.equal(parameter, reference[name])
     assert set(module.get_state()) == set(module.lm.state_dict())

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from ray.rllib.core.columns import Columns
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
@@ -219,10 +220,12 @@ def test_logged_weights_are_those_of_shaped_and_scheduled_values(tiny_config):
 
 def test_logged_weights_and_metrics_tell_of_importance_weights(tiny_config):
     rows = make_rows(["xxprrr", "xrr"], [0.5, -0.5])
+    # Two tokens that the engine took for very improbable.
+    rows[1].extra_model_outputs[Columns.ACTION_LOGP].data[-2:] -= 12.0
     tiny_config.training(method="update_all", importance_weight_cap=2.0)
     learner = build_learner(tiny_config)
     results = update(learner, rows)
-    drawn = []
+    drawn, ratios = [], []
     for number, values in learner.take_report()[1].items():
         num_prefix = rows[number].custom_data[row_data.NUM_PREFIX_TOKENS]
         advantage = rows[number].custom_data[row_data.ADVANTAGE]
@@ -233,7 +236,13 @@ def test_logged_weights_and_metrics_tell_of_importance_weights(tiny_config):
         ]
         assert values["weight"] == pytest.approx([advantage * w for w in expected], rel=1e-5)
         drawn += expected[num_prefix:]
+        gaps = np.array(values["old_logp"]) - engine
+        ratios += np.exp(gaps[num_prefix:]).tolist()
     assert results[metrics.IMPORTANCE_WEIGHT_MEAN] == pytest.approx(np.mean(drawn), rel=1e-5)
+    truncated = [ratio > 2.0 for ratio in ratios]
+    assert 0 < sum(truncated) < len(truncated)
+    fraction = results[metrics.IMPORTANCE_WEIGHT_TRUNCATED_FRACTION]
+    assert fraction == pytest.approx(np.mean(truncated), rel=1e-12)
     without = update(build_learner(tiny_config.training(importance_weight_cap=None)), rows)
     assert metrics.IMPORTANCE_WEIGHT_MEAN not in without
 

@@ -1,0 +1,336 @@
+"""Generation with vLLM, on CPUs and GPUs."""
+
+import contextlib
+import copy
+import gc
+import itertools
+import random
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from prefix_rft_rllib.engines.call_thread import CallThread
+from prefix_rft_rllib.engines.engine import (
+    Engine,
+    Generation,
+    GenerationRequest,
+    check_eos_token_ids,
+    check_request,
+)
+from prefix_rft_rllib.engines.vllm_options import WORKER_EXTENSION, VLLMEngineOptions, import_vllm
+from prefix_rft_rllib.engines.vllm_requests import sampling_params, to_generation
+from prefix_rft_rllib.engines.weights import complete_weights
+
+T = TypeVar("T")
+
+_GRACE_S = 10.0
+"""How long a call that was given up may take to end its current step."""
+
+
+class VLLMEngine(Engine):
+    """Generates with a `vllm.LLM` inside this process, which must be the engine's own.
+
+    Tokens are drawn by vLLM, so the same seed gives other tokens than in the transformers engine,
+    and other ones on a GPU than on a CPU. On one device a sequence's draws depend on its seed
+    alone; its logits differ by rounding between batches, as in the transformers engine.
+
+    Every call runs in one thread of the engine, so that a step of vLLM that hangs is noticed.
+
+    Args:
+        model_config: Configuration of a decoder-only model that vLLM knows and whose state dict
+            has the names of its checkpoint. Only its shape is used; weights come with
+            `load_weights`.
+        eos_token_ids: Ids that end a sequence, at least one.
+        **options: `timeout_s`, and any argument of `vllm.LLM` but those the engine sets itself;
+            see `VLLMEngineOptions`.
+
+    Raises:
+        ValueError: For an unknown or reserved option, or a value outside its range.
+        ImportError: If vLLM is not installed.
+        RuntimeError: If vLLM finds no device, or a process group exists in this process.
+    """
+
+    def __init__(
+        self, model_config: PretrainedConfig, *, eos_token_ids: Sequence[int], **options: Any
+    ) -> None:
+        self._options = VLLMEngineOptions.from_config(options)
+        text_config = model_config.get_text_config(decoder=True)
+        self._vocab_size: int = text_config.vocab_size
+        self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
+        check_eos_token_ids(eos_token_ids, self._vocab_size)
+        self._eos_token_ids = frozenset(eos_token_ids)
+        _check_process()
+        self._outline = _outline(model_config)
+        self._weights_version: int | None = None
+        self._logit_scale = 1.0
+        self._broken: str | None = None
+        self._is_stuck = False
+        self._cancelled = threading.Event()
+        self._progress_at = 0.0
+        self._call_numbers = itertools.count()
+        self._directory = tempfile.TemporaryDirectory(prefix="prefix_rft_vllm_")
+        self._thread = CallThread("vllm_engine")
+        self._llm: Any = None
+        try:
+            self._llm = self._thread.submit(partial(self._build, model_config)).result()
+        except BaseException:
+            self._thread.stop()
+            self._directory.cleanup()
+            raise
+        self._max_model_len: int = self._llm.llm_engine.model_config.max_model_len
+
+    @property
+    def weights_version(self) -> int | None:
+        """Version given with the newest `load_weights`; None before the first."""
+        return self._weights_version
+
+    def load_weights(self, state_dict: Mapping[str, torch.Tensor], version: int) -> None:
+        """Copy weights into the model, cast to the engine's dtype, from any device.
+
+        Args:
+            state_dict: All tensors of the model's `state_dict()`. Of tensors that the model ties
+                together (input and output embeddings) one is enough.
+            version: Any number that names these weights; see `weights_version`.
+
+        Raises:
+            ValueError: If names or shapes do not fit; then the engine is unchanged.
+            RuntimeError: If vLLM fails on weights that fit. The engine cannot be used afterwards:
+                its model holds parts of both.
+        """
+        self._check_usable()
+        weights = complete_weights(self._outline, state_dict)
+        try:
+            self._call(partial(self._load, weights))
+        except BaseException as error:
+            self._broken = f"vLLM failed while loading weights ({error!r})"
+            if isinstance(error, Exception):
+                raise RuntimeError(f"{self._broken}. Build a new engine.") from error
+            raise
+        self._weights_version = version
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """Generate one sequence per request; see `Engine.generate`.
+
+        Raises:
+            ValueError: If a prompt has ids outside the vocabulary, or a request is longer than
+                the model's positions or `max_model_len`.
+            RuntimeError: If no weights were loaded, the logits are not finite, or the engine is
+                broken.
+            TimeoutError: If no token was generated for `timeout_s`.
+        """
+        self._check_usable()
+        if self._weights_version is None:
+            raise RuntimeError("The engine has no weights yet. Call `load_weights` first.")
+        for request in requests:
+            check_request(request, self._vocab_size, self._max_positions)
+            self._check_length(request)
+        # vLLM has one logit scale at a time: requests of one temperature run together. Greedy
+        # ones need no scale, as those of temperature 1.
+        by_temperature: dict[float, list[int]] = {}
+        for index, request in enumerate(requests):
+            by_temperature.setdefault(request.temperature or 1.0, []).append(index)
+        generations: dict[int, Generation] = {}
+        for temperature, indices in by_temperature.items():
+            chosen = {index: requests[index] for index in indices}
+            generations |= self._call(partial(self._generate, chosen, 1.0 / temperature))
+        return [generations[index] for index in range(len(requests))]
+
+    def close(self) -> None:
+        """Shut vLLM down; the engine cannot be used afterwards."""
+        if self._llm is None:
+            return
+        llm, self._llm = self._llm, None
+        # A thread that is stuck shuts vLLM down when its step ever ends; nobody waits for that.
+        shutdown = self._thread.submit(llm.llm_engine.engine_core.shutdown)
+        self._thread.stop()
+        wait([shutdown], timeout=0 if self._is_stuck else self._options.timeout_s)
+        self._directory.cleanup()
+        del llm, shutdown
+        gc.collect()
+
+    def _check_usable(self) -> None:
+        if self._llm is None:
+            raise RuntimeError("The engine was closed. Build a new one.")
+        if self._broken is not None:
+            raise RuntimeError(f"The engine is broken: {self._broken}. Build a new one.")
+
+    def _check_length(self, request: GenerationRequest) -> None:
+        num_tokens = len(request.prompt_ids) + request.max_new_tokens
+        if num_tokens > self._max_model_len:
+            raise ValueError(
+                f"A prompt of {len(request.prompt_ids)} tokens plus `max_new_tokens` "
+                f"({request.max_new_tokens}) makes {num_tokens} tokens; this engine has room for "
+                f"sequences of {self._max_model_len}. Raise `kv_cache_memory_bytes` or "
+                "`max_model_len` in engine_config, or shorten the request."
+            )
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Run a function in the engine's thread, for as long as it makes progress.
+
+        Raises:
+            TimeoutError: If it makes none for `timeout_s`. If it then does not end either, the
+                engine is broken.
+        """
+        self._cancelled.clear()
+        self._progress_at = time.monotonic()
+        future = self._thread.submit(function)
+        try:
+            self._wait(future)
+        except BaseException:  # also an interrupt from the keyboard
+            self._cancelled.set()
+            if not wait([future], timeout=min(_GRACE_S, self._options.timeout_s)).done:
+                self._broken, self._is_stuck = "vLLM did not come back from a step", True
+            raise
+        return future.result()
+
+    def _wait(self, future: Future) -> None:
+        timeout_s = self._options.timeout_s
+        while not future.done():
+            seconds_left = self._progress_at + timeout_s - time.monotonic()
+            if seconds_left <= 0:
+                raise TimeoutError(
+                    f"vLLM made no progress for `timeout_s` ({timeout_s} s). If a single step may "
+                    "take longer here, raise it in engine_config."
+                )
+            wait([future], timeout=seconds_left)
+
+    # Everything below runs in the engine's thread.
+
+    def _build(self, model_config: PretrainedConfig) -> Any:
+        vllm = import_vllm()
+        from vllm.platforms import current_platform
+
+        if current_platform.is_unspecified():
+            raise RuntimeError(
+                "vLLM finds no device it was built for. On a machine with GPUs give the env "
+                "runners one, config.env_runners(num_gpus_per_env_runner=1); without GPUs "
+                "install vLLM's build for CPUs (requirements-cpu.txt)."
+            )
+        config = copy.deepcopy(model_config)
+        config.architectures = [type(self._outline).__name__]
+        config.save_pretrained(self._directory.name)
+        with _kept_generators(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries that vLLM uses
+            try:
+                return vllm.LLM(
+                    model=self._directory.name,
+                    load_format="dummy",
+                    skip_tokenizer_init=True,
+                    generation_config="vllm",
+                    logprobs_mode="raw_logprobs",
+                    worker_extension_cls=WORKER_EXTENSION,
+                    seed=0,
+                    **self._options.arguments_for(is_cpu=current_platform.is_cpu()),
+                )
+            except BaseException:
+                # Else no other engine could be built in this process.
+                if torch.distributed.is_initialized():
+                    vllm.distributed.cleanup_dist_env_and_memory()
+                raise
+
+    def _load(self, weights: dict[str, torch.Tensor]) -> None:
+        engine = self._llm.llm_engine
+        weights = {name: tensor.detach() for name, tensor in weights.items()}
+        if engine.vllm_config.parallel_config.world_size == 1:
+            arguments = {"weights_iterator": iter(weights.items())}
+            engine.collective_rpc("reload_weights", kwargs=arguments)
+        else:  # the workers are other processes on this machine
+            path = Path(self._directory.name) / "weights.pt"
+            torch.save({name: tensor.cpu() for name, tensor in weights.items()}, path)
+            engine.collective_rpc("load_weights_file", args=(str(path),))
+            path.unlink()
+        if not engine.reset_prefix_cache():
+            raise RuntimeError("vLLM kept keys and values of the old weights")
+
+    def _set_logit_scale(self, scale: float) -> None:
+        if scale == self._logit_scale:
+            return
+        set_scale = partial(self._llm.llm_engine.collective_rpc, "set_logit_scale")
+        most_layers = max(set_scale(args=(scale,)))
+        if most_layers != 1:
+            set_scale(args=(self._logit_scale,))
+            raise RuntimeError(
+                f"This model computes logits in {most_layers} places of vLLM, so no temperature "
+                "but 0 and 1 is possible. Use temperature 1, or engine='transformers'."
+            )
+        self._logit_scale = scale
+
+    def _generate(
+        self, requests: Mapping[int, GenerationRequest], scale: float
+    ) -> dict[int, Generation]:
+        """Generate for requests of one temperature; keys are kept."""
+        engine = self._llm.llm_engine
+        self._set_logit_scale(scale)
+        call_number = next(self._call_numbers)
+        waiting: dict[str, int] = {}
+        generations = {}
+        with _kept_generators():
+            try:
+                for key, request in requests.items():
+                    request_id = f"{call_number}_{key}"
+                    waiting[request_id] = key
+                    prompt = {"type": "token", "prompt_token_ids": list(request.prompt_ids)}
+                    engine.add_request(
+                        request_id, prompt, sampling_params(request, self._eos_token_ids)
+                    )
+                while waiting:
+                    if self._cancelled.is_set():
+                        raise RuntimeError("the call was given up")
+                    for output in engine.step():
+                        self._progress_at = time.monotonic()
+                        if output.finished:
+                            key = waiting.pop(output.request_id)
+                            completion = output.outputs[0]
+                            generations[key] = to_generation(completion, self._eos_token_ids)
+            finally:
+                if waiting:
+                    self._abort(list(waiting))
+        return generations
+
+    def _abort(self, request_ids: list[str]) -> None:
+        """Drop the requests of a call that failed; its error is the one to be seen."""
+        engine = self._llm.llm_engine
+        try:
+            engine.abort_request(request_ids)
+            is_clean = not engine.has_unfinished_requests()
+        except Exception:
+            is_clean = False
+        if not is_clean:
+            self._broken = "vLLM did not drop the requests of a call that failed"
+
+
+def _check_process() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        raise RuntimeError(
+            "torch.distributed is in use in this process, by a learner or another vLLM engine. "
+            "vLLM would share its process group and destroy it when it closes. Give the engine a "
+            "process of its own: config.env_runners(num_env_runners=1) or more."
+        )
+
+
+def _outline(config: PretrainedConfig) -> PreTrainedModel:
+    """The model without values: names, shapes and ties of its weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(copy.deepcopy(config))
+
+
+@contextlib.contextmanager
+def _kept_generators() -> Iterator[None]:
+    """Put the process's random generators back: vLLM seeds and draws from them."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,153 @@
+"""Options of the vLLM engine: the few that are ours, and which arguments vLLM may be given."""
+
+import difflib
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+WORKER_EXTENSION = "prefix_rft_rllib.engines.vllm_worker.VLLMWorkerExtension"
+
+_REASONS = {
+    "the model is the one of `model_path`": (
+        "model model_weights hf_config_path config_format revision code_revision runner convert "
+        "served_model_name"
+    ),
+    "the engine takes and gives token ids": (
+        "tokenizer tokenizer_mode tokenizer_revision skip_tokenizer_init"
+    ),
+    "weights come from the learner": "load_format model_loader_extra_config download_dir",
+    "a token's draw depends on the rollout's seed, temperature and top_p alone": (
+        "seed logits_processors generation_config override_generation_config speculative_config "
+        "spec_method spec_model spec_tokens watermark watermark_config"
+    ),
+    "the engine needs its own for exact log-probabilities": (
+        "logprobs_mode max_logprobs worker_extension_cls"
+    ),
+    "every env runner has its own engine: raise `num_env_runners`": (
+        "data_parallel_size data_parallel_size_local data_parallel_rank"
+    ),
+}
+RESERVED = {name: reason for reason, names in _REASONS.items() for name in names.split()}
+"""Arguments of `vllm.LLM` that are the engine's own, and why."""
+
+CPU_DEFAULTS: dict[str, Any] = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    # All of it is resident, so vLLM's own choice (most of the memory) is no default for several
+    # engines on one machine. The context is cut to what fits.
+    "kv_cache_memory_bytes": 256 * 2**20,
+    "max_model_len": -1,
+    # Prompts share whole blocks only; vLLM's 128 tokens leave short prompts unshared.
+    "block_size": 32,
+    # vLLM cannot rewind a CPU generator after a partial prefill: it raises.
+    "enable_chunked_prefill": False,
+}
+GPU_DEFAULTS: dict[str, Any] = {"dtype": "bfloat16"}
+
+INSTALL_ADVICE = (
+    "engine='vllm' needs vLLM, which is not installed. With NVIDIA GPUs: "
+    "pip install 'prefix_rft_rllib[vllm]'. Without: the two commands at the top of "
+    "requirements-cpu.txt. Or use engine='transformers'."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLMEngineOptions:
+    """Settings of `VLLMEngine`.
+
+    Attributes:
+        timeout_s: Seconds without a single new token after which a call fails; loading weights
+            as a whole must be done in this time.
+        llm_arguments: Arguments of `vllm.LLM`, all but `RESERVED`.
+    """
+
+    timeout_s: float = 600.0
+    llm_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        value = self.timeout_s
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"`timeout_s` must be a number of seconds above 0, got {value!r}.")
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> "VLLMEngineOptions":
+        """Make the options from plain data: `timeout_s`, all others are vLLM's.
+
+        Raises:
+            ValueError: For a reserved or unknown argument, or a wrong value of ours.
+            ImportError: If vLLM is not installed.
+        """
+        arguments = {name: value for name, value in options.items() if name != "timeout_s"}
+        own = {name: options[name] for name in options if name == "timeout_s"}
+        for name in arguments:
+            if name in RESERVED:
+                raise ValueError(
+                    f"`{name}` of vLLM cannot be set in engine_config: {RESERVED[name]}."
+                )
+        allowed = _llm_argument_names()
+        for name in arguments:
+            if name not in allowed:
+                raise ValueError(_unknown(name, allowed))
+        return cls(**own, llm_arguments=arguments)
+
+    def arguments_for(self, *, is_cpu: bool) -> dict[str, Any]:
+        """The arguments with the defaults of a device.
+
+        Raises:
+            ValueError: For a value that vLLM's build for CPUs cannot run.
+        """
+        arguments = {**(CPU_DEFAULTS if is_cpu else GPU_DEFAULTS), **self.llm_arguments}
+        if is_cpu and arguments["enable_chunked_prefill"]:
+            raise ValueError(
+                "`enable_chunked_prefill=True` is not possible on a CPU: vLLM fails as soon as a "
+                "prompt with a seed is prefilled in parts. Leave it out."
+            )
+        num_workers = 1
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            num_workers *= arguments.get(name) or 1
+        if num_workers > 1:
+            # Inside a Ray actor vLLM may choose Ray, and wait for resources the actor holds.
+            arguments.setdefault("distributed_executor_backend", "mp")
+        return arguments
+
+
+def import_vllm() -> Any:
+    """Import vLLM, with those of its settings that it takes from the environment only.
+
+    Returns:
+        The module `vllm`.
+
+    Raises:
+        ImportError: If vLLM is not installed.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ImportError(INSTALL_ADVICE)
+    # The engine's core runs in this process: tensors and sampling parameters are passed as they
+    # are, and nothing is left behind when the process is killed.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    # With several workers each would bind its threads to the first cores, in every engine.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    import vllm
+
+    return vllm
+
+
+def _llm_argument_names() -> list[str]:
+    import_vllm()
+    from vllm.engine.arg_utils import EngineArgs
+
+    names = [argument.name for argument in fields(EngineArgs)]
+    return sorted(n for n in names if n not in RESERVED and not n.startswith("_"))
+
+
+def _unknown(name: str, allowed: list[str]) -> str:
+    similar = difflib.get_close_matches(name, ["timeout_s", *allowed], n=3)
+    hint = f"Did you mean {' or '.join(map(repr, similar))}? " if similar else ""
+    return (
+        f"Unknown option {name!r} of the vllm engine. {hint}Known options: timeout_s, and these "
+        f"arguments of vllm.LLM: {', '.join(allowed)}."
+    )

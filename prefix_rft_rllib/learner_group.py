@@ -1,0 +1,65 @@
+"""RLlib's group of learners, with the calls in which all of them must take part."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray.rllib.core import COMPONENT_LEARNER
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.typing import StateDict
+
+T = TypeVar("T")
+
+
+class PrefixRFTLearnerGroup(LearnerGroup):
+    """Learners whose state is collected by all of them where they share one model.
+
+    RLlib asks the first learner alone, which then waits for the others for ever.
+    """
+
+    def first_learner(self, function: Callable[[Learner], T]) -> T:
+        """Call a function with the first learner, where that learner is.
+
+        Args:
+            function: May read the state of the learner. Where learners share a model all of them
+                are called at the same time.
+
+        Returns:
+            The first learner's answer.
+
+        Raises:
+            Exception: What the function raised.
+        """
+        is_shared = self.config.parallelism == "fsdp"
+        actor_ids = None if is_shared or self.is_local else [0]
+        results = list(self.foreach_learner(function, remote_actor_ids=actor_ids))
+        answers = [result.get() for result in sorted(results, key=lambda r: r.actor_id or 0)]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers[0]
+
+    @override(LearnerGroup)
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> StateDict:
+        if not self._check_component(COMPONENT_LEARNER, components, not_components):
+            return {}
+        wanted = self._get_subcomponents(COMPONENT_LEARNER, components)
+        unwanted = self._get_subcomponents(COMPONENT_LEARNER, not_components)
+        state = self.first_learner(
+            lambda learner: learner.get_state(wanted, not_components=unwanted, **kwargs)
+        )
+        return {COMPONENT_LEARNER: state}
+
+    @override(LearnerGroup)
+    def save_to_path(
+        self, path: str | Path | None = None, *, state: StateDict | None = None, **kwargs: Any
+    ) -> str:
+        return super().save_to_path(path, state=state or self.get_state(), **kwargs)
