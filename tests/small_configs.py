@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from prefix_rft_rllib import PrefixRFTConfig
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
@@ -72,3 +74,14 @@ def small_config(
         .reporting(progress=False, preflight=False)
         .debugging(seed=3, log_level="ERROR")
     )
+
+
+def config(*, model_path: str | None = "model_directory", **training) -> PrefixRFTConfig:
+    """Valid settings; nothing is read from the model's directory here."""
+    return small_config(model_path, **training)
+
+
+def error_of(settings: PrefixRFTConfig) -> str:
+    with pytest.raises(ValueError) as caught:
+        settings.validate()
+    return str(caught.value)

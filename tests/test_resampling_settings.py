@@ -3,7 +3,7 @@
 import pytest
 
 from prefix_rft_rllib.methods import METHODS
-from tests.test_prefix_rft_config import config, error_of
+from tests.small_configs import config, error_of
 
 
 @pytest.mark.parametrize("value", [0.99, 0, -1, "2", True, float("inf"), float("nan")])

@@ -7,18 +7,12 @@ import pytest
 from prefix_rft_rllib.engines import build_engine, check_engine_config
 from prefix_rft_rllib.engines.vllm_options import RESERVED, VLLMEngineOptions
 from tests.engines.vllm_models import require_vllm, vllm_config
-from tests.small_configs import small_config
+from tests.small_configs import error_of, small_config
 
 
 @pytest.fixture
 def _vllm_is_installed():
     require_vllm()
-
-
-def error_of(config) -> str:
-    with pytest.raises(ValueError) as caught:
-        config.validate()
-    return str(caught.value)
 
 
 def test_vllm_in_the_drivers_process_is_an_error():
