@@ -243,7 +243,7 @@ class PrefixRFT(Algorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         if FEEDBACK in state:
-            self._feedback = Feedback(self.method.stage_at(max(0, self.iteration - 1)))
+            self._feedback = Feedback(self.method.stage_at(self.iteration - 1))
             self._feedback.set_state(state[FEEDBACK])
         self._sampler.set_state(state.get(SAMPLED_AHEAD))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
-from prefix_rft_rllib.methods import Method, Stage
+from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.token_env_runner import make_token_env
 
@@ -28,10 +28,9 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
     check_engine_config(config.engine, config.engine_config)
     _check_env(config, problem_set)
     assert problem_set.grader is not None  # made here, so that a wrong verifier is found here
-    stages = method.stages or (Stage(method=method),)
-    for stage in stages:
+    for stage in method.all_stages:
         _check_problems(config, stage.method, problem_set)
-    fewest = min(stage.method.num_rollouts(config.group_size) for stage in stages)
+    fewest = min(stage.method.num_rollouts(config.group_size) for stage in method.all_stages)
     rows = config.num_problems_per_minibatch * max(1, fewest)
     if rows < config.num_learners:
         raise ValueError(

@@ -23,5 +23,4 @@ def truncated_importance_weights(old_logp: Tensor, engine_logp: Tensor, cap: flo
         Shape (B, T), float32, detached.
     """
     gap = (old_logp - engine_logp).detach()
-    weights = torch.where(gap.isnan(), 0.0, gap).exp().clamp(max=cap)
-    return torch.where(engine_logp.isnan(), 1.0, weights)
+    return torch.where(engine_logp.isnan(), 1.0, gap.exp().clamp(max=cap))

@@ -178,7 +178,7 @@ class Method:
         """What the learners need to know: one objective per optimizer, stage after stage."""
         objectives = []
         start = 0
-        for stage in self.stages or (Stage(method=self),):
+        for stage in self.all_stages:
             active = self.stage_at(start)
             start += stage.num_iterations or 0
             objectives.append(
@@ -201,11 +201,14 @@ class Method:
         return tuple(objectives)
 
     @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        """The stages; a method without stages is one."""
+        return self.stages or (Stage(method=self),)
+
+    @property
     def has_rollouts(self) -> bool:
         """Whether anything is sampled, in any stage."""
-        if self.stages:
-            return any(stage.method.has_rollouts for stage in self.stages)
-        return self.num_sampled != 0
+        return any(stage.method.num_sampled != 0 for stage in self.all_stages)
 
     @property
     def needs_demonstrations(self) -> bool:

@@ -18,6 +18,11 @@ ADVANTAGES: dict[str, GroupAdvantage] = {"group_mean": GroupMean(), "two_level":
 RESPONSE_RULE = Rule(region="response", stream="policy", value=TrajectoryAdvantage())
 """Sampled tokens are worth their rollout's advantage (Dr.GRPO's constant length)."""
 
+GRPO_RULE = Rule(
+    region="response", stream="policy", value=TrajectoryAdvantage(), scale=SequenceMean()
+)
+"""Sampled tokens are worth their rollout's advantage, divided by its length (GRPO)."""
+
 
 def prefix_rule(keep: Keep | None = None) -> Rule:
     """Prefix tokens that a selection keeps are worth their rollout's advantage."""
@@ -167,12 +172,6 @@ def uft(
             ),
         ),
     )
-
-
-GRPO_RULE = Rule(
-    region="response", stream="policy", value=TrajectoryAdvantage(), scale=SequenceMean()
-)
-"""Sampled tokens are worth their rollout's advantage, divided by its length (GRPO)."""
 
 
 def dr_po(
