@@ -11,7 +11,7 @@ METHOD ?= prefix_rft
 SEED ?= 0
 CODE := prefix_rft_rllib envs tuned_examples tests benchmarks setup.py
 
-.PHONY: install quickstart test test-slow check format docs bench clean
+.PHONY: install quickstart test test-slow lint check format docs bench clean
 
 install: $(VENV)/installed
 
@@ -46,11 +46,14 @@ $(VENV)/vllm-installed: $(VENV)/installed requirements-cpu.txt
 quickstart: install
 	$(BIN)/python tuned_examples/toy_arithmetic_prefix_rft.py --method $(METHOD) --seed $(SEED)
 
-# Format, lint, types, and the tests that need no Ray cluster.
-check: install
+# Format, lint and types.
+lint: install
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
+
+# The same and the tests that need no Ray cluster.
+check: lint
 	$(BIN)/python -m pytest -q -m "not integration and not slow and not gpu"
 
 test: install $(VENV)/vllm-installed
