@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from prefix_rft_rllib.core.logprobs import LOWEST_LOG, check_temperature
 
-_MAX_CHUNK_ELEMENTS = 1 << 24
-"""Logits per chunk by default: 64 MiB in float32."""
+_CHUNK_ELEMENTS = 1 << 22
+"""Logits per chunk by default: 16 MiB in float32, which a CPU's allocator still uses again."""
+_MIN_CHUNK_TOKENS = 110
+"""Tokens per chunk at least: each chunk reads the weight and adds to its gradient."""
 
 
 def head_logp_and_entropy(
@@ -36,7 +38,7 @@ def head_logp_and_entropy(
         targets: The tokens. Shape (N,), int64.
         bias: Bias of the head, shape (V,), or None.
         temperature: The sampling temperature, above 0.
-        chunk: Tokens per chunk; by default as many as make 2**24 logits.
+        chunk: Tokens per chunk; by default as many as make 2**22 logits, at least 110.
         entropy_grad: True to let gradients flow through the entropy (for an entropy bonus).
 
     Returns:
@@ -48,7 +50,7 @@ def head_logp_and_entropy(
     """
     check_temperature(temperature)
     if chunk is None:
-        chunk = max(1, _MAX_CHUNK_ELEMENTS // weight.shape[0])
+        chunk = max(_MIN_CHUNK_TOKENS, _CHUNK_ELEMENTS // weight.shape[0])
     if chunk < 1:
         raise ValueError(f"`chunk` must be at least 1, got {chunk}.")
     device = hidden.device.type
@@ -80,7 +82,8 @@ class _Head(torch.autograd.Function):
             part = slice(start, start + chunk)
             log_probs = _log_probs(hidden[part], weight, bias, temperature)
             logp[part] = log_probs.gather(-1, targets[part, None]).squeeze(-1)
-            entropy[part] = -(log_probs.exp() * log_probs.clamp_min(LOWEST_LOG)).sum(dim=-1)
+            log_probs.clamp_min_(LOWEST_LOG)
+            entropy[part] = log_probs.exp().mul_(log_probs).sum(dim=-1).neg_()
         # A single chunk is kept: it is no more memory than the backward pass needs anyway.
         kept = log_probs if 0 < len(targets) <= chunk else None
         ctx.save_for_backward(hidden, weight, bias, targets, entropy, kept)
@@ -95,39 +98,43 @@ class _Head(torch.autograd.Function):
         hidden, weight, bias, targets, entropy, kept = ctx.saved_tensors
         if grad_logp is None and grad_entropy is None:
             return None, None, None, None, None, None
+        if grad_logp is None:
+            grad_logp = torch.zeros_like(entropy)
         grad_hidden = torch.empty_like(hidden)
         # float32, whatever the type of the states: it is a sum over all tokens.
-        grad_weight = torch.zeros_like(weight, dtype=entropy.dtype)
-        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=entropy.dtype)
+        _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        grad_weight = torch.zeros_like(weight, dtype=entropy.dtype) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=entropy.dtype) if needs_bias else None
         for start in range(0, len(targets), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             log_probs = kept
             if log_probs is None:
                 log_probs = _log_probs(hidden[part], weight, bias, ctx.temperature)
-            probs = log_probs.exp()
-            grad = torch.zeros_like(probs)
-            if grad_logp is not None:
-                # d logp / d logits = (one-hot of the target - probs) / temperature
-                grad -= grad_logp[part, None] * probs
-                grad.scatter_add_(-1, targets[part, None], grad_logp[part, None])
+            factor = grad_logp[part, None]
             if grad_entropy is not None:
-                # d H / d logits = -probs * (log probs + H) / temperature
                 distance = log_probs.clamp_min(LOWEST_LOG).add_(entropy[part, None])
-                grad -= grad_entropy[part, None] * probs * distance
-            grad = grad.div_(ctx.temperature)
+                factor = distance.mul_(grad_entropy[part, None]).add_(factor)
+            # d logp / d logits = (one-hot of the target - probs) / temperature
+            # d H / d logits = -probs * (log probs + H) / temperature
+            grad = log_probs.exp().mul_(-factor)
+            grad.scatter_add_(-1, targets[part, None], grad_logp[part, None])
+            grad.div_(ctx.temperature)
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0)
             grad = grad.to(hidden.dtype)
             grad_hidden[part] = grad @ weight
+            if grad_weight is None:
+                continue
             if grad_weight.dtype == hidden.dtype:
                 grad_weight.addmm_(grad.T, hidden[part])  # without a second matrix of its size
             else:
                 grad_weight += grad.T @ hidden[part]
-        grad_weight = grad_weight.to(weight.dtype)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None
 
 
 def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     logits = functional.linear(hidden, weight, bias)
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    return torch.log_softmax(logits.to(dtype) / temperature, dim=-1)
+    return torch.log_softmax(logits.to(dtype).div_(temperature), dim=-1)
