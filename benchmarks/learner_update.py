@@ -5,12 +5,13 @@
 An update takes two optimizer steps, on 64 rows each, from 128 finished rollouts as they come from
 the env runners: groups of 8, one of them with a prefix of which the fifth of highest entropy is
 trained on. Contenders: `update`, the learner; `loop`, log-probabilities and entropies of all rows
-without gradients first, then the steps; `loop_without_pass`, its steps alone, with
-log-probabilities and entropies from the first repetition. All begin at lists of token ids, cut rows into the
-same micro-batches, run the model on them without a padding mask (rows are padded on the right) and
-compute logits at response positions alone. They take turns within one run; a first round warms up,
-and checks that learner and loop end at the same weights.
-Needs as many idle cores as threads.
+without gradients first, then the steps; `loop_without_pass`, its steps alone, with values of the
+warm-up. All begin at rows of token ids, cut them into the same micro-batches, run the model on them
+without a padding mask (rows are padded on the right) and compute logits at response positions
+alone. They take turns within one run; a first round warms up, and checks that learner and loop
+end at the same weights.
+Needs as many idle cores as threads; with `--clock cpu` and one thread the processor's time is
+taken instead, for a machine that is busy.
 """
 
 import argparse
@@ -43,8 +44,17 @@ MAX_RESPONSE_TOKENS = 120
 LR = 1e-5
 CLIP = 0.2
 GRAD_CLIP = 1.0
-KEEP_FRACTION = 0.2
-FIELDS = ("model", "num_parameters", "threads", "contender", "repetition", "num_tokens", "seconds")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+FIELDS = (
+    "model",
+    "num_parameters",
+    "threads",
+    "clock",
+    "contender",
+    "repetition",
+    "num_tokens",
+    "seconds",
+)
 
 
 class Row(NamedTuple):
@@ -108,7 +118,9 @@ def episodes_of(rows: list[Row]) -> list[SingleAgentEpisode]:
             # As in training by default: prefix rollouts, and all of two groups.
             row_data.IS_LOGGED: row.num_prefix > 0 or index < 2 * GROUP_SIZE,
         }
-        episodes.append(build_episode(row.prompt, row.response, logps=logps, custom_data=custom_data))
+        episodes.append(
+            build_episode(row.prompt, row.response, logps=logps, custom_data=custom_data)
+        )
     return episodes
 
 
@@ -134,8 +146,11 @@ class LearnerUpdate:
         space = gym.spaces.Discrete(2)  # not read by the module
         self._learner = config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})
         self.model = self._learner.module[DEFAULT_MODULE_ID].lm
+        self._is_deterministic = torch.are_deterministic_algorithms_enabled()
 
     def run(self, rows: list[SingleAgentEpisode]) -> None:
+        """One update."""
+        torch.use_deterministic_algorithms(self._is_deterministic)
         self._learner.update(
             training_data=WholeSequences(episodes=rows),
             timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0},
@@ -164,10 +179,17 @@ class PlainLoop:
         self._entropy: list[Tensor] = []
 
     def run(self, rows: list[Row]) -> None:
+        """The same work as one update."""
+        torch.use_deterministic_algorithms(False)  # PyTorch's default; RLlib's may be another
         self._look_back(rows)
-        self.run_without_pass(rows)
+        self._steps(rows)
 
     def run_without_pass(self, rows: list[Row]) -> None:
+        """The steps alone, at the old policy of the last `run`."""
+        torch.use_deterministic_algorithms(False)
+        self._steps(rows)
+
+    def _steps(self, rows: list[Row]) -> None:
         size = len(rows) // NUM_MINIBATCHES
         for start in range(0, len(rows), size):
             self._step(rows, range(start, start + size))
@@ -181,7 +203,8 @@ class PlainLoop:
             logp = log_probs.gather(-1, micro.targets[:, None])[:, 0]
             entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
             lengths = [len(rows[row].response) for row in micro.rows]
-            for row, *values in zip(micro.rows, logp.split(lengths), entropy.split(lengths)):
+            pairs = zip(logp.split(lengths), entropy.split(lengths), strict=True)
+            for row, values in zip(micro.rows, pairs, strict=True):
                 self._logp[row], self._entropy[row] = values
 
     def _step(self, rows: list[Row], minibatch: range) -> None:
@@ -233,15 +256,15 @@ class PlainLoop:
 
 
 def measure(
-    contenders: dict[str, Callable[[], None]], num_repetitions: int
+    contenders: dict[str, Callable[[], None]], num_repetitions: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds of each repetition, in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(num_repetitions):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 
@@ -270,6 +293,7 @@ def run_case(args: argparse.Namespace, name: str, model_path: str) -> list[dict[
             "loop_without_pass": lambda: alone.run_without_pass(rows),
         },
         args.num_repetitions,
+        CLOCKS[args.clock],
     )
     num_tokens = sum(len(row.prompt) + len(row.response) for row in rows)
     medians = {contender: statistics.median(values) for contender, values in seconds.items()}
@@ -278,14 +302,11 @@ def run_case(args: argparse.Namespace, name: str, model_path: str) -> list[dict[
             f"{name}  {contender:18s} {num_tokens / median:8.0f} tokens/s  "
             f"update is {median / medians['update']:.3f} times as fast"
         )
-    num_parameters = loop.model.num_parameters()
+    settings = (name, loop.model.num_parameters(), args.threads, args.clock)
     return [
-        dict(zip(FIELDS, values, strict=True))
-        for contender in seconds
-        for repetition, value in enumerate(seconds[contender])
-        for values in [
-            (name, num_parameters, args.threads, contender, repetition, num_tokens, round(value, 4))
-        ]
+        dict(zip(FIELDS, (*settings, contender, index, num_tokens, round(value, 4)), strict=True))
+        for contender, values in seconds.items()
+        for index, value in enumerate(values)
     ]
 
 
@@ -293,6 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--num-repetitions", type=int, default=7)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--max-tokens-per-microbatch", type=int, default=16384)
     parser.add_argument("--model", choices=["toy_base_model", "random_10m"], default=None)
     parser.add_argument("--out", type=Path, default=None, help="CSV file to write")

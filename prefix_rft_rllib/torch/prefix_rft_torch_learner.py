@@ -46,6 +46,9 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
     @override(Learner)
     def build(self) -> None:
         super().build()
+        # RLlib may have asked for deterministic algorithms. PyTorch then fills all new memory too,
+        # which shows reads of memory never written and changes nothing else.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         several = self.config.num_learners > 1
         self._pool = DistributedPool(self._device) if several else LearnerPool()
         self._max_response_tokens = self.config.max_response_tokens
