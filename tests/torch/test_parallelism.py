@@ -257,16 +257,38 @@ def test_a_state_of_two_continues_on_one_and_a_state_of_one_on_two(group, module
     assert largest_error(weights_of(fresh), expected) > 2e-5
 
 
+def all_in_bfloat16(config, rows):
+    """First gradient of one learner whose weights, and so all activations, are bfloat16."""
+    learner = build_learner(config)
+    for scorer in learner.module[DEFAULT_MODULE_ID].unwrapped().scorers:
+        scorer.lm.to(torch.bfloat16)
+    steps = record_steps(learner)
+    update(learner, rows)
+    return {name: value.float() for name, value in steps[0].gradients.items()}
+
+
+def relative_error(actual, expected):
+    norm = torch.nn.utils.get_total_norm
+    return float(
+        norm([actual[n] - value for n, value in expected.items()]) / norm(expected.values())
+    )
+
+
 def test_sharded_in_bfloat16_weights_and_gradients_stay_float32(module_config):
+    # Without prefixes: which tokens have the highest entropy may change with the rounding.
+    pictures = ["xxxrrrrrrrrr", "xxxrrrrrrrr", "xxrrrr", "x" + "r" * 20]
+    rows = make_rows(pictures, [0.5, -0.5, -0.25, 0.25])
     config = module_config.copy(copy_frozen=False).training(compute_dtype="bfloat16")
     config.learners(parallelism="fsdp", activation_checkpointing=True)
     with group_of_two(config) as group:
-        gradients, expected = first_gradients(group, module_config, uneven_rows())
+        gradients, expected = first_gradients(group, module_config, rows)
         weights = on_each(group, whole_weights)
-    scale = torch.nn.utils.get_total_norm(expected.values())
+    # Sharded, all layers run in bfloat16, the sums between them too; autocast keeps those.
+    alone = all_in_bfloat16(config, rows)
+    usual = relative_error(alone, expected)
+    assert usual > 0.01
     for actual in gradients:
         assert {value.dtype for value in actual.values()} == {torch.float32}
-        differences = [actual[name] - value for name, value in expected.items()]
-        # 8 bits of mantissa; and not what float32 gives.
-        assert 1e-4 < torch.nn.utils.get_total_norm(differences) / scale < 0.2
+        assert 0.8 * usual < relative_error(actual, expected) < 1.25 * usual
+        assert relative_error(actual, alone) < 0.5 * usual
     assert {value.dtype for value in weights[0].values()} == {torch.float32}
