@@ -74,7 +74,7 @@ def make_inputs(dtype=torch.float64, bias=True, num_tokens=NUM_TOKENS):
 
 
 # 7 tokens: in chunks that divide them, that do not, one that is just enough, and one with room.
-@pytest.mark.parametrize("chunk", [1, 3, 7, 100, None])
+@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 100, None])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_and_gradients_are_those_of_the_plain_computation(chunk, bias, dtype):
@@ -235,6 +235,16 @@ def test_no_tensor_is_larger_than_the_weight_or_a_chunk_of_logits(compute):
     # States have 640 * 5 elements, all logits 640 * 11.
     expected = num_tokens * (VOCAB if compute == "plain" else DIM)
     assert peak_elements(run) == expected
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "num_tokens", "rows"), [(8192, 600, 512), (50_000, 120, 110)]
+)
+def test_chunks_have_four_million_logits_and_at_least_110_tokens(vocab_size, num_tokens, rows):
+    hidden, weight = torch.zeros(num_tokens, 1), torch.zeros(vocab_size, 1)
+    targets = torch.zeros(num_tokens, dtype=torch.int64)
+    size = peak_elements(lambda: head_logp_and_entropy(hidden, weight, targets))
+    assert size == rows * vocab_size
 
 
 @pytest.mark.parametrize("arguments", [{"temperature": 0.0}, {"temperature": -1}, {"chunk": 0}])
