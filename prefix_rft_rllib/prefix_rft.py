@@ -30,6 +30,7 @@ from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.episodes import WholeSequences
 from prefix_rft_rllib.core.prefix_sampling import Rollout
+from prefix_rft_rllib.core.state_arrays import state_views
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.feedback import Feedback
 from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
@@ -307,9 +308,16 @@ def _weights(learner: Learner) -> dict[str, Any]:
 
 
 def _put_weights(learner: Learner) -> dict[str, Any]:
-    """The same with the weights in the object store: they cross Ray once per node."""
-    state = _weights(learner)
-    return {**state, COMPONENT_RL_MODULE: ray.put(state[COMPONENT_RL_MODULE])}
+    """The same with the weights in the object store: they cross Ray once per node.
+
+    `ray.put` copies them before it returns, so they are not copied before.
+    """
+    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    state = state_views(module.parallelism.gathered(module.weights.merged()))
+    return {
+        COMPONENT_RL_MODULE: ray.put({DEFAULT_MODULE_ID: state}),
+        WEIGHTS_SEQ_NO: learner._weights_seq_no,
+    }
 
 
 def _adapter(learner: Learner) -> tuple[Any, dict[str, Any]]:

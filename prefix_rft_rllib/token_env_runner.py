@@ -235,7 +235,10 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
 
     def _load_weights(self) -> None:
         assert self._engine is not None and self._state is not None
-        self._engine.load_weights(state_to_tensors(self._state), self._weights_seq_no)
+        # Engines copy weights into memory of their own, so what the object store shares need not be
+        # copied before.
+        tensors = state_to_tensors(self._state, copy=False)
+        self._engine.load_weights(tensors, self._weights_seq_no)
         self._state = None
 
     @override(Checkpointable)

@@ -1,10 +1,10 @@
 """One training iteration of this project against TRL's GRPOTrainer.
 
 An iteration is 128 rollouts (16 problems, groups of 8, 128 tokens each) and two optimizer steps.
-Both programs have the same model, prompts, lengths, rewards, loss (Dr. GRPO), threads and processor,
-and sample with transformers in the process that trains. They take turns, each time as a process of
-its own; the first iterations of a process are left out. TRL lives in a virtual environment of its
-own, which is made if it is not there.
+Both programs have the same model, prompts, lengths, rewards, loss (Dr. GRPO) and threads, and
+sample with transformers in the process that trains. They take turns, each time as a process of its
+own; the first iterations of a process are left out. TRL lives in a virtual environment of its own,
+which is made if it is not there. Needs as many idle cores as threads.
 
     python benchmarks/trl_comparison/compare.py --out results.csv
 """

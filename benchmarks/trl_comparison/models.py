@@ -1,7 +1,6 @@
 """The models and problems of the comparison, written as workload directories."""
 
 import json
-import math
 import random
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from prefix_rft_rllib.envs.toy_arithmetic import draw_problem
 
 END_TOKEN = "<system>"
 """A token that the shipped model never learned to sample: no response ends early."""
-END_PROBABILITY = 1e-9
-"""Probability of the end token in random models."""
 RANDOM_SIZES = {"10M": (256, 10)}
 """Hidden size and number of layers of the random models by name."""
 MODELS = ("default", *RANDOM_SIZES)
@@ -65,13 +62,12 @@ def _model(name: str, eos_token_id: int, pad_token_id: int) -> PreTrainedModel:
     )
     torch.manual_seed(0)
     lm = AutoModelForCausalLM.from_config(config)
-    # The first residual channel dominates all others, so the final norm makes it about
-    # sqrt(hidden_size): the end token's weight there sets its logit below the others'.
+    # The first residual channel dominates all others, so the final norm makes it large, and the end
+    # token's weight there sets its logit far below the others'.
     with torch.no_grad():
         embedding = lm.get_input_embeddings().weight
         embedding[:, 0] = 1.0
-        logit = math.log(END_PROBABILITY * config.vocab_size)
-        embedding[eos_token_id, 0] += logit / math.sqrt(hidden_size)
+        embedding[eos_token_id, 0] = -4.0
     return lm
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import tempfile
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +63,25 @@ def test_bfloat16_weights_survive_the_way_from_the_learner(directory):
         engine.generate(requests)
     with pytest.raises(RuntimeError, match="closed"):
         engine.load_weights(model.state_dict(), version=2)
+
+
+def test_the_memory_of_loaded_weights_is_neither_kept_nor_changed():
+    """The env runner gives engines the object store's own memory."""
+    first, second = (state_to_arrays(vllm_model(seed=seed).state_dict()) for seed in (0, 1))
+    untouched = {name: value.copy() for name, value in first.items()}
+    requests = requests_of(5, 9)
+    engine = build()
+    engine.load_weights(state_to_tensors(first, copy=False), version=1)
+    before = engine.generate(requests)
+    engine.load_weights(state_to_tensors(second, copy=False), version=2)
+    assert engine.generate(requests) != before
+    for name, value in untouched.items():
+        np.testing.assert_array_equal(first[name], value)
+    engine.load_weights(state_to_tensors(first, copy=False), version=3)
+    for value in first.values():
+        value[...] = 0.0
+    assert engine.generate(requests) == before
+    engine.close()
 
 
 def test_an_engine_wants_a_process_of_its_own_and_the_next_one_may_follow():

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
+from prefix_rft_rllib.core.state_arrays import state_to_arrays, state_to_tensors
 from prefix_rft_rllib.engines import GenerationRequest
 from tests.engines.models import (
     build_loaded_engine,
@@ -83,3 +85,21 @@ def test_untied_embeddings_need_both():
     state = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
     with pytest.raises(ValueError, match=r"missing: lm_head\.weight"):
         build_loaded_engine(model).load_weights(state, version=2)
+
+
+def test_an_engine_neither_keeps_nor_changes_the_memory_of_loaded_weights():
+    """The env runner gives engines the object store's own memory."""
+    first, second = (state_to_arrays(build_model(seed=seed).state_dict()) for seed in (0, 1))
+    untouched = {name: value.copy() for name, value in first.items()}
+    engine = build_loaded_engine(build_model(seed=2))
+    requests = mixed_requests(6)
+    engine.load_weights(state_to_tensors(first, copy=False), version=1)
+    before = engine.generate(requests)
+    engine.load_weights(state_to_tensors(second, copy=False), version=2)
+    assert engine.generate(requests) != before
+    for name, value in untouched.items():
+        np.testing.assert_array_equal(first[name], value)
+    engine.load_weights(state_to_tensors(first, copy=False), version=3)
+    for value in first.values():
+        value[...] = 0.0
+    assert engine.generate(requests) == before
