@@ -2,9 +2,9 @@
 
 The time is that of `algo.sync_weights()`, as a multiple of copying the same bytes once
 (`tensor.clone()`), measured in turns. Both env runners have built their engines before, so that
-every sync loads. Memory is that of the processes before the first sync and after the last one:
-`private` without, `resident` with what is shared (libraries, the object store), and the peak of
-`resident`, all in MiB.
+every sync loads. Memory is that of the processes before and after two syncs: `private` without,
+`resident` with what is shared (libraries, the object store), and the peak of `resident`, all in
+MiB.
 
     python benchmarks/weight_sync.py --out weight_sync.csv
 """
@@ -89,6 +89,9 @@ def main() -> None:
         num_parameters = save_random_model(model_dir, args.hidden_size, args.num_layers)
         algo = build(model_dir, args.num_env_runners, f"{scratch}/run")
         before = memory(algo)
+        for _ in range(2):
+            algo.sync_weights()
+        after = memory(algo)
         weights = torch.ones(num_parameters)
         copies, syncs = [], []
         for repetition in range(args.num_repetitions + 1):
@@ -96,8 +99,6 @@ def main() -> None:
             if repetition > 0:  # the first one warms up
                 copies.append(copy_s)
                 syncs.append(sync_s)
-        del weights
-        after = memory(algo)
         algo.stop()
     copy_s = statistics.median(copies)
     rows: list[dict[str, Any]] = [
