@@ -1,4 +1,4 @@
-"""A random Llama of a given size with the shipped tokenizer, as a model directory."""
+"""Random models as model directories with the shipped tokenizer, and CSV files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PretrainedConfig,
+    Qwen2Config,
+)
 
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 
+QWEN_SHAPES: dict[str, dict[str, int]] = {
+    "small": {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "0.5B": {
+        "vocab_size": 151_936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+    },
+    "1.5B": {
+        "vocab_size": 151_936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+    },
+}
+"""The shapes of Qwen2.5, and one for a test."""
 
-def save_random_model(directory: Path, hidden_size: int, num_layers: int) -> int:
-    """Write model and tokenizer.
 
-    Args:
-        directory: Where to; made if missing.
-        hidden_size: A multiple of 64, the size of a head.
-        num_layers: Number of layers.
+def qwen_config(name: str) -> PretrainedConfig:
+    """A model of `QWEN_SHAPES`."""
+    sizes = {"vocab_size": 320, "intermediate_size": 256, **QWEN_SHAPES[name]}
+    return Qwen2Config(
+        **sizes, num_key_value_heads=2, max_position_embeddings=32768, tie_word_embeddings=True
+    )
 
-    Returns:
-        The number of parameters.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(TOY_BASE_MODEL)
-    config = LlamaConfig(
+
+def llama_config(hidden_size: int, num_layers: int) -> PretrainedConfig:
+    """A Llama with heads of 64 and the vocabulary of the shipped tokenizer."""
+    return LlamaConfig(
         vocab_size=320,
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size,
@@ -31,10 +54,22 @@ def save_random_model(directory: Path, hidden_size: int, num_layers: int) -> int
         num_attention_heads=hidden_size // 64,
         num_key_value_heads=hidden_size // 64,
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
     )
+
+
+def save_random_model(directory: Path, config: PretrainedConfig) -> int:
+    """Write a random model and the shipped tokenizer.
+
+    Args:
+        directory: Where to; made if missing.
+        config: The model's configuration; gets the tokenizer's special tokens.
+
+    Returns:
+        The number of parameters.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(TOY_BASE_MODEL)
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config.bos_token_id = None
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(directory)
@@ -43,7 +78,7 @@ def save_random_model(directory: Path, hidden_size: int, num_layers: int) -> int
 
 
 def write_csv(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of equal keys, or print them if there is no path."""
+    """Print rows of equal keys, and write them if there is a path."""
     for row in rows:
         print("  ".join(f"{key}={value}" for key, value in row.items()))
     if path is not None:

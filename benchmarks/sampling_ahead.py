@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import torch
-from random_model import save_random_model, write_csv
+from random_model import llama_config, save_random_model, write_csv
 
 from prefix_rft_rllib import PrefixRFTConfig
 
@@ -98,7 +98,7 @@ def main() -> None:
     ray.init(log_to_driver=False, logging_level="ERROR", num_cpus=2)
     with tempfile.TemporaryDirectory() as scratch:
         model_dir = Path(scratch) / "model"
-        save_random_model(model_dir, args.hidden_size, args.num_layers)
+        save_random_model(model_dir, llama_config(args.hidden_size, args.num_layers))
         runs = {
             staleness: measure(
                 build_config(model_dir, args).training(max_weight_staleness=staleness),

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import ray
 import torch
-from random_model import save_random_model, write_csv
+from random_model import llama_config, save_random_model, write_csv
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
 
@@ -86,7 +86,9 @@ def main() -> None:
     ray.init(log_to_driver=False, logging_level="ERROR", num_cpus=args.num_env_runners + 1)
     with tempfile.TemporaryDirectory() as scratch:
         model_dir = Path(scratch) / "model"
-        num_parameters = save_random_model(model_dir, args.hidden_size, args.num_layers)
+        num_parameters = save_random_model(
+            model_dir, llama_config(args.hidden_size, args.num_layers)
+        )
         algo = build(model_dir, args.num_env_runners, f"{scratch}/run")
         before = memory(algo)
         for _ in range(2):
