@@ -37,7 +37,7 @@ TOLERANCES = {"sgd": 1e-6, "adamw": 1e-5}
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     ray.init(
-        "local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        "local", num_cpus=5, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
     yield
     ray.shutdown()
