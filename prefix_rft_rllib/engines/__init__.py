@@ -3,7 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
+from prefix_rft_rllib.engines.engine import (
+    Engine,
+    EngineBrokenError,
+    Generation,
+    GenerationRequest,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -11,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "Engine",
+    "EngineBrokenError",
     "Generation",
     "GenerationRequest",
     "build_engine",

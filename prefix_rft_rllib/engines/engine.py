@@ -16,6 +16,10 @@ NOT_FINITE = (
 )
 
 
+class EngineBrokenError(RuntimeError):
+    """The engine cannot be used any more, only a new one: in a new process if it hangs."""
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One sequence to generate.
@@ -103,7 +107,7 @@ class Engine(abc.ABC):
 
         Raises:
             ValueError: If a request does not fit the model.
-            RuntimeError: If no weights were loaded.
+            RuntimeError: If no weights were loaded; an `EngineBrokenError` if the engine is broken.
         """
 
     def generate_stream(
@@ -112,7 +116,8 @@ class Engine(abc.ABC):
         """Generate one sequence per request, and give each away when it is finished.
 
         An engine that finishes sequences at different times overrides this; by default all come at
-        the end. `generate` must not be called before the last one was taken.
+        the end. `generate` must not be called before the last one was taken, or the iterator
+        closed, which drops the sequences that are not finished.
 
         Args:
             requests: As of `generate`.

@@ -6,22 +6,20 @@ import gc
 import itertools
 import random
 import tempfile
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from prefix_rft_rllib.engines.call_thread import CallThread
 from prefix_rft_rllib.engines.engine import (
     Engine,
+    EngineBrokenError,
     Generation,
     GenerationRequest,
     check_eos_token_ids,
@@ -29,12 +27,8 @@ from prefix_rft_rllib.engines.engine import (
 )
 from prefix_rft_rllib.engines.vllm_options import WORKER_EXTENSION, VLLMEngineOptions, import_vllm
 from prefix_rft_rllib.engines.vllm_requests import sampling_params, to_generation
+from prefix_rft_rllib.engines.watched_calls import Call, WatchedCalls
 from prefix_rft_rllib.engines.weights import complete_weights
-
-T = TypeVar("T")
-
-_GRACE_S = 10.0
-"""How long a call that was given up may take to end its current step."""
 
 
 class VLLMEngine(Engine):
@@ -44,7 +38,8 @@ class VLLMEngine(Engine):
     and other ones on a GPU than on a CPU. On one device a sequence's draws depend on its seed
     alone; its logits differ by rounding between batches, as in the transformers engine.
 
-    Every call runs in one thread of the engine, so that a step of vLLM that hangs is noticed.
+    Every call runs in one thread of the engine, so that a step of vLLM that hangs is noticed and
+    finished sequences can be used while others are generated.
 
     Args:
         model_config: Configuration of a decoder-only model that vLLM knows and whose state dict
@@ -74,17 +69,14 @@ class VLLMEngine(Engine):
         self._weights_version: int | None = None
         self._logit_scale = 1.0
         self._broken: str | None = None
-        self._is_stuck = False
-        self._cancelled = threading.Event()
-        self._progress_at = 0.0
         self._call_numbers = itertools.count()
         self._directory = tempfile.TemporaryDirectory(prefix="prefix_rft_vllm_")
-        self._thread = CallThread("vllm_engine")
+        self._calls = WatchedCalls("vllm_engine")
         self._llm: Any = None
         try:
-            self._llm = self._thread.submit(partial(self._build, model_config)).result()
+            self._llm = self._calls.thread.submit(partial(self._build, model_config)).result()
         except BaseException:
-            self._thread.stop()
+            self._calls.stop()
             self._directory.cleanup()
             raise
         self._max_model_len: int = self._llm.llm_engine.model_config.max_model_len
@@ -104,17 +96,16 @@ class VLLMEngine(Engine):
 
         Raises:
             ValueError: If names or shapes do not fit; then the engine is unchanged.
-            RuntimeError: If vLLM fails on weights that fit. The engine cannot be used afterwards:
-                its model holds parts of both.
+            EngineBrokenError: If vLLM fails on weights that fit: its model holds parts of both.
         """
         self._check_usable()
         weights = complete_weights(self._outline, state_dict)
         try:
-            self._call(partial(self._load, weights))
+            self._calls.run(partial(self._load, weights), self._options.timeout_s)
         except BaseException as error:
             self._broken = f"vLLM failed while loading weights ({error!r})"
             if isinstance(error, Exception):
-                raise RuntimeError(f"{self._broken}. Build a new engine.") from error
+                raise EngineBrokenError(f"{self._broken}. Build a new engine.") from error
             raise
         self._weights_version = version
 
@@ -124,9 +115,19 @@ class VLLMEngine(Engine):
         Raises:
             ValueError: If a prompt has ids outside the vocabulary, or a request is longer than
                 the model's positions or `max_model_len`.
-            RuntimeError: If no weights were loaded, the logits are not finite, or the engine is
-                broken.
+            RuntimeError: If no weights were loaded, or the logits are not finite.
             TimeoutError: If no token was generated for `timeout_s`.
+            EngineBrokenError: If the engine is broken, also by a step that hangs in this call.
+        """
+        generations = dict(self.generate_stream(requests))
+        return [generations[index] for index in range(len(requests))]
+
+    def generate_stream(
+        self, requests: Sequence[GenerationRequest]
+    ) -> Iterator[tuple[int, Generation]]:
+        """Generate one sequence per request, each given away while others are generated.
+
+        See `Engine.generate_stream`; errors are those of `generate`.
         """
         self._check_usable()
         if self._weights_version is None:
@@ -134,16 +135,9 @@ class VLLMEngine(Engine):
         for request in requests:
             check_request(request, self._vocab_size, self._max_positions)
             self._check_length(request)
-        # vLLM has one logit scale at a time: requests of one temperature run together. Greedy
-        # ones need no scale, as those of temperature 1.
-        by_temperature: dict[float, list[int]] = {}
-        for index, request in enumerate(requests):
-            by_temperature.setdefault(request.temperature or 1.0, []).append(index)
-        generations: dict[int, Generation] = {}
-        for temperature, indices in by_temperature.items():
-            chosen = {index: requests[index] for index in indices}
-            generations |= self._call(partial(self._generate, chosen, 1.0 / temperature))
-        return [generations[index] for index in range(len(requests))]
+        yield from self._calls.stream(
+            partial(self._generate, list(requests)), self._options.timeout_s
+        )
 
     def close(self) -> None:
         """Shut vLLM down; the engine cannot be used afterwards."""
@@ -151,9 +145,9 @@ class VLLMEngine(Engine):
             return
         llm, self._llm = self._llm, None
         # A thread that is stuck shuts vLLM down when its step ever ends; nobody waits for that.
-        shutdown = self._thread.submit(llm.llm_engine.engine_core.shutdown)
-        self._thread.stop()
-        wait([shutdown], timeout=0 if self._is_stuck else self._options.timeout_s)
+        shutdown = self._calls.thread.submit(llm.llm_engine.engine_core.shutdown)
+        self._calls.stop()
+        wait([shutdown], timeout=0 if self._calls.is_stuck else self._options.timeout_s)
         self._directory.cleanup()
         del llm, shutdown
         gc.collect()
@@ -161,8 +155,9 @@ class VLLMEngine(Engine):
     def _check_usable(self) -> None:
         if self._llm is None:
             raise RuntimeError("The engine was closed. Build a new one.")
-        if self._broken is not None:
-            raise RuntimeError(f"The engine is broken: {self._broken}. Build a new one.")
+        broken = "vLLM did not come back from a step" if self._calls.is_stuck else self._broken
+        if broken is not None:
+            raise EngineBrokenError(f"The engine is broken: {broken}. Build a new one.")
 
     def _check_length(self, request: GenerationRequest) -> None:
         num_tokens = len(request.prompt_ids) + request.max_new_tokens
@@ -173,36 +168,6 @@ class VLLMEngine(Engine):
                 f"sequences of {self._max_model_len}. Raise `kv_cache_memory_bytes` or "
                 "`max_model_len` in engine_config, or shorten the request."
             )
-
-    def _call(self, function: Callable[[], T]) -> T:
-        """Run a function in the engine's thread, for as long as it makes progress.
-
-        Raises:
-            TimeoutError: If it makes none for `timeout_s`. If it then does not end either, the
-                engine is broken.
-        """
-        self._cancelled.clear()
-        self._progress_at = time.monotonic()
-        future = self._thread.submit(function)
-        try:
-            self._wait(future)
-        except BaseException:  # also an interrupt from the keyboard
-            self._cancelled.set()
-            if not wait([future], timeout=min(_GRACE_S, self._options.timeout_s)).done:
-                self._broken, self._is_stuck = "vLLM did not come back from a step", True
-            raise
-        return future.result()
-
-    def _wait(self, future: Future) -> None:
-        timeout_s = self._options.timeout_s
-        while not future.done():
-            seconds_left = self._progress_at + timeout_s - time.monotonic()
-            if seconds_left <= 0:
-                raise TimeoutError(
-                    f"vLLM made no progress for `timeout_s` ({timeout_s} s). If a single step may "
-                    "take longer here, raise it in engine_config."
-                )
-            wait([future], timeout=seconds_left)
 
     # Everything below runs in the engine's thread.
 
@@ -265,37 +230,41 @@ class VLLMEngine(Engine):
             )
         self._logit_scale = scale
 
-    def _generate(
-        self, requests: Mapping[int, GenerationRequest], scale: float
-    ) -> dict[int, Generation]:
-        """Generate for requests of one temperature; keys are kept."""
+    def _generate(self, requests: list[GenerationRequest], call: Call) -> None:
+        """Give away each request's index and generation when it is finished."""
+        # vLLM has one logit scale at a time: requests of one temperature run together. Greedy
+        # ones need no scale, as those of temperature 1.
+        by_temperature: dict[float, dict[int, GenerationRequest]] = {}
+        for index, request in enumerate(requests):
+            by_temperature.setdefault(request.temperature or 1.0, {})[index] = request
+        with _kept_generators():
+            for temperature, chosen in by_temperature.items():
+                self._set_logit_scale(1.0 / temperature)
+                self._generate_unscaled(chosen, call)
+
+    def _generate_unscaled(self, requests: Mapping[int, GenerationRequest], call: Call) -> None:
+        """Generate for requests whose temperature is set."""
         engine = self._llm.llm_engine
-        self._set_logit_scale(scale)
         call_number = next(self._call_numbers)
         waiting: dict[str, int] = {}
-        generations = {}
-        with _kept_generators():
-            try:
-                for key, request in requests.items():
-                    request_id = f"{call_number}_{key}"
-                    waiting[request_id] = key
-                    prompt = {"type": "token", "prompt_token_ids": list(request.prompt_ids)}
-                    engine.add_request(
-                        request_id, prompt, sampling_params(request, self._eos_token_ids)
-                    )
-                while waiting:
-                    if self._cancelled.is_set():
-                        raise RuntimeError("the call was given up")
-                    for output in engine.step():
-                        self._progress_at = time.monotonic()
-                        if output.finished:
-                            key = waiting.pop(output.request_id)
-                            completion = output.outputs[0]
-                            generations[key] = to_generation(completion, self._eos_token_ids)
-            finally:
-                if waiting:
-                    self._abort(list(waiting))
-        return generations
+        try:
+            for index, request in requests.items():
+                request_id = f"{call_number}_{index}"
+                waiting[request_id] = index
+                prompt = {"type": "token", "prompt_token_ids": list(request.prompt_ids)}
+                params = sampling_params(request, self._eos_token_ids)
+                engine.add_request(request_id, prompt, params)
+            while waiting:
+                call.check()
+                for output in engine.step():
+                    call.note_progress()
+                    if output.finished:
+                        index = waiting.pop(output.request_id)
+                        generation = to_generation(output.outputs[0], self._eos_token_ids)
+                        call.give((index, generation))
+        finally:
+            if waiting:
+                self._abort(list(waiting))
 
     def _abort(self, request_ids: list[str]) -> None:
         """Drop the requests of a call that failed; its error is the one to be seen."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from prefix_rft_rllib.engines import GenerationRequest, vllm_engine
+from prefix_rft_rllib.engines import EngineBrokenError, GenerationRequest, watched_calls
 from tests.engines.vllm_models import (
     TOLERANCE,
     logp_errors,
@@ -40,22 +40,22 @@ def test_an_engine_whose_weights_vllm_could_not_load_is_not_used_again(engine, m
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._llm.llm_engine, "collective_rpc", fail)
-        with pytest.raises(RuntimeError, match=r"half of the weights.*Build a new"):
+        with pytest.raises(EngineBrokenError, match=r"half of the weights.*Build a new"):
             engine.load_weights(model.state_dict(), version=9)
     assert engine.weights_version == 1
     for call in (
         lambda: engine.generate([GenerationRequest([3], 4)]),
         lambda: engine.load_weights(model.state_dict(), version=9),
     ):
-        with pytest.raises(RuntimeError, match=r"broken: .*half of the weights"):
+        with pytest.raises(EngineBrokenError, match=r"broken: .*half of the weights"):
             call()
 
 
 def test_a_cache_that_was_not_reset_breaks_the_engine(engine, model, monkeypatch):
     monkeypatch.setattr(engine._llm.llm_engine, "reset_prefix_cache", lambda: False)
-    with pytest.raises(RuntimeError, match="kept keys and values"):
+    with pytest.raises(EngineBrokenError, match="kept keys and values"):
         engine.load_weights(model.state_dict(), version=9)
-    with pytest.raises(RuntimeError, match="broken"):
+    with pytest.raises(EngineBrokenError, match="broken"):
         engine.generate([GenerationRequest([3], 4)])
 
 
@@ -108,7 +108,7 @@ def test_requests_that_cannot_be_dropped_break_the_engine(engine, monkeypatch):
         patch.setattr(core, "abort_request", lambda ids: dropped.extend(ids) or fail())
         with pytest.raises(RuntimeError, match="out of order"):
             engine.generate(requests)
-    with pytest.raises(RuntimeError, match="broken: vLLM did not drop"):
+    with pytest.raises(EngineBrokenError, match="broken: vLLM did not drop"):
         engine.generate(requests)
     plain_abort(dropped)
 
@@ -129,33 +129,33 @@ def test_steps_without_tokens_end_in_a_timeout_and_the_engine_goes_on(engine, mo
 
 def test_a_step_that_hangs_is_noticed_and_breaks_the_engine(engine, monkeypatch):
     engine._options = dataclasses.replace(engine._options, timeout_s=0.3)
-    monkeypatch.setattr(vllm_engine, "_GRACE_S", 0.1)
+    monkeypatch.setattr(watched_calls, "GRACE_S", 0.1)
     goes_on = threading.Event()
     with monkeypatch.context() as patch:
         failing_step(engine, patch, lambda: goes_on.wait(60) and [])
         started = time.monotonic()
-        with pytest.raises(TimeoutError, match="no progress"):
+        with pytest.raises(EngineBrokenError, match=r"no progress.*not come back"):
             engine.generate(mixed_requests())
         assert time.monotonic() - started < 5
-        with pytest.raises(RuntimeError, match="broken: vLLM did not come back from a step"):
+        with pytest.raises(EngineBrokenError, match="broken: vLLM did not come back from a step"):
             engine.generate([GenerationRequest([3], 4)])
         goes_on.set()
-        engine._thread.submit(lambda: None).result(60)  # the hung call has ended by itself
+        engine._calls.thread.submit(lambda: None).result(60)  # the hung call has ended by itself
 
 
 def test_an_interrupt_from_the_keyboard_leaves_a_usable_engine(engine, monkeypatch):
     requests = mixed_requests()
     expected = tokens(engine.generate(requests))
-    is_generating, plain_wait = threading.Event(), vllm_engine.wait
+    is_generating, plain_next = threading.Event(), watched_calls._next_result
 
-    def interrupted_wait(futures, timeout):
+    def interrupted(call, timeout_s):
         if not is_generating.is_set():
             assert is_generating.wait(60)
             raise KeyboardInterrupt
-        return plain_wait(futures, timeout=timeout)
+        return plain_next(call, timeout_s)
 
     with monkeypatch.context() as patch:
-        patch.setattr(vllm_engine, "wait", interrupted_wait)
+        patch.setattr(watched_calls, "_next_result", interrupted)
         failing_step(engine, patch, lambda: is_generating.set() or [])
         with pytest.raises(KeyboardInterrupt):
             engine.generate(requests)
