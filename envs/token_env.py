@@ -222,3 +222,29 @@ def _whole_number(name: str, options: Mapping[str, Any]) -> int:
             "into a number of tokens by the one who plans the rollout."
         )
     return int(value)
+
+
+def make_token_env(env: str | type, env_config: Mapping[str, Any]) -> gym.Env:
+    """Make one environment of a config.
+
+    Args:
+        env: A registered id, or a class.
+        env_config: Settings, the model's vocabulary size among them.
+
+    Returns:
+        The environment; wrapped by Gymnasium if it was made by id.
+
+    Raises:
+        ValueError: If it is no `TokenEnv`, or its settings or data are wrong.
+    """
+    message = (
+        f"The environment {env!r} is no `TokenEnv`: its steps are not tokens. Use "
+        "'PrefixRFT/Math-v0' or a subclass of `prefix_rft_rllib.envs.TokenEnv`."
+    )
+    try:
+        made = gym.make(env, **env_config) if isinstance(env, str) else env(**env_config)
+    except TypeError as error:  # a constructor that does not know these settings
+        raise ValueError(f"{message} ({error})") from error
+    if not isinstance(made.unwrapped, TokenEnv):
+        raise ValueError(message)
+    return made

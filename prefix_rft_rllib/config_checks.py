@@ -144,6 +144,10 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
         "weight_decay": (_at_least_0, "a number of at least 0"),
         "grad_clip": (lambda v: v is None or (_at_least_0(v) and v > 0), "above 0, or None"),
         "adam_betas": (_are_betas, "two numbers in [0, 1)"),
+        "sample_timeout_s": (
+            lambda v: v is None or (_at_least_0(v) and v > 0),
+            "above 0, or None for no limit",
+        ),
         "packing": (lambda v: v is None or isinstance(v, bool), "True, False or None"),
         "activation_checkpointing": (lambda v: isinstance(v, bool), "True or False"),
         "attn_implementation": (

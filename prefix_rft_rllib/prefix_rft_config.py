@@ -219,7 +219,9 @@ class PrefixRFTConfig(DerivedSettings):
             temperature: Sampling temperature; also that of the trained policy's log-probabilities.
             top_p: Nucleus of the sampling distribution, in (0, 1].
             **kwargs: RLlib's own. `num_envs_per_env_runner` is how many responses a runner verifies
-                at the same time; generation is one batch whatever it is.
+                at the same time; generation is one batch whatever it is. `sample_timeout_s`
+                (default None: no limit) is how long the driver waits for the runners' answers:
+                one that is silent for longer is ended, and its rollouts are sampled again.
 
         Returns:
             This config.

@@ -1,11 +1,13 @@
 """Planned rollouts on the env runners, with what to do when runners fail."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from prefix_rft_rllib.connectors.episodes import ROLLOUT
@@ -13,6 +15,8 @@ from prefix_rft_rllib.core.prefix_sampling import Rollout
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.prefix_rft import PrefixRFT
+
+logger = logging.getLogger(__name__)
 
 NUM_SAMPLING_ROUNDS = 3
 """How often rollouts lost with a failed env runner are sampled again."""
@@ -34,7 +38,8 @@ def sample_rollouts(
     """Sample planned rollouts on all env runners.
 
     Groups stay whole on one runner, so that their prompt is prefilled once. Rollouts lost with
-    a failed runner are sampled again on the others: draws depend on the plan alone.
+    a failed runner, or one that does not answer within `sample_timeout_s`, are sampled again on the
+    others: draws depend on the plan alone.
 
     Args:
         algorithm: The algorithm whose env runners sample.
@@ -61,15 +66,22 @@ class RolloutsInFlight:
     Args:
         algorithm: The algorithm whose env runners sample.
         rollouts: The plan.
+        temperature: Sampling temperature; default the config's.
     """
 
-    def __init__(self, algorithm: "PrefixRFT", rollouts: Sequence[Rollout]) -> None:
+    def __init__(
+        self,
+        algorithm: "PrefixRFT",
+        rollouts: Sequence[Rollout],
+        temperature: float | None = None,
+    ) -> None:
         self._algorithm = algorithm
         self._rollouts = list(rollouts)
         # A tag of its own: RLlib drops calls where too many of one tag are under way.
         self._tag = f"rollouts_in_flight_{next(_call_numbers)}"
-        calls = _calls(algorithm, self._rollouts)
-        if calls["kwargs"]:
+        calls = _calls(algorithm, self._rollouts, temperature)
+        self._asked: list[int] = calls["remote_worker_ids"]
+        if self._asked:
             algorithm.env_runner_group.foreach_env_runner_async(**calls, tag=self._tag)
 
     def finish(self, key: str | tuple[str, ...]) -> list[SingleAgentEpisode]:
@@ -88,11 +100,17 @@ class RolloutsInFlight:
             RuntimeError: If rollouts are still missing after several rounds.
         """
         again = [partial(_sample_once, self._algorithm)] * (NUM_SAMPLING_ROUNDS - 1)
-        return _complete(self._algorithm, self._rollouts, [self._answers, *again], key)
+        return _complete(self._algorithm, self._rollouts, [lambda _: self.answers(), *again], key)
 
-    def _answers(self, rollouts: Sequence[Rollout]) -> Answers:
+    def answers(self) -> Answers:
+        """Wait for the rollouts as long as `sample_timeout_s` allows; those that came."""
         group = self._algorithm.env_runner_group
-        answers = group.fetch_ready_async_reqs(tags=self._tag, timeout_seconds=None)
+        answers = group.fetch_ready_async_reqs(
+            tags=self._tag, timeout_seconds=self._algorithm.config.sample_timeout_s
+        )
+        answered = {runner_id for runner_id, _ in answers}
+        healthy = set(group.healthy_worker_ids())
+        _end_env_runners(self._algorithm, [i for i in self._asked if i in healthy - answered])
         return [answer for _, answer in answers]
 
 
@@ -132,8 +150,7 @@ def _sample_once(
     if group.num_remote_env_runners() == 0:
         runner = group.local_env_runner
         return [runner.sample_and_get_metrics(rollouts=rollouts, temperature=temperature)]
-    calls = _calls(algorithm, rollouts, temperature)
-    return group.foreach_env_runner(**calls, local_env_runner=False) if calls["kwargs"] else []
+    return RolloutsInFlight(algorithm, rollouts, temperature).answers()
 
 
 def _calls(
@@ -151,6 +168,21 @@ def _calls(
         "kwargs": [{"rollouts": share, "temperature": temperature} for _, share in busy],
         "remote_worker_ids": [runner_id for runner_id, _ in busy],
     }
+
+
+def _end_env_runners(algorithm: "PrefixRFT", runner_ids: list[int]) -> None:
+    """End env runners that do not answer; Ray starts them again, if it may."""
+    manager = algorithm.env_runner_group._worker_manager
+    for runner_id in runner_ids:
+        logger.error(
+            "Env runner %d did not answer within `sample_timeout_s` (%s s). Its process is ended; "
+            "its rollouts are sampled again.",
+            runner_id,
+            algorithm.config.sample_timeout_s,
+        )
+        manager.set_actor_state(runner_id, healthy=False)
+        may_restart = algorithm.config.restart_failed_env_runners
+        ray.kill(manager.actors()[runner_id], no_restart=not may_restart)
 
 
 def _wait_for_env_runners(algorithm: "PrefixRFT") -> None:

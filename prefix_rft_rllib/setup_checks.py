@@ -6,9 +6,9 @@ from typing import Any
 
 from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
+from prefix_rft_rllib.envs.token_env import make_token_env
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-from prefix_rft_rllib.token_env_runner import make_token_env
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 

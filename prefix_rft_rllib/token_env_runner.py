@@ -1,7 +1,8 @@
 """The env runner: plans in, finished episodes out."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils import force_list
+from ray.rllib.utils.actor_manager import FaultAwareApply
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import (
@@ -29,10 +31,15 @@ from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
+from prefix_rft_rllib.engine_failures import call_or_end_process
 from prefix_rft_rllib.engines import build_engine
-from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
+from prefix_rft_rllib.engines.engine import (
+    Engine,
+    Generation,
+    GenerationRequest,
+)
 from prefix_rft_rllib.envs.grading import map_in_threads
-from prefix_rft_rllib.envs.token_env import TokenEnv
+from prefix_rft_rllib.envs.token_env import make_token_env
 from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
 
 
@@ -77,6 +84,15 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def assert_healthy(self) -> None:
         assert self._envs, "the environment was not made"
+
+    @override(FaultAwareApply)
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function for the driver: RLlib's way into a remote env runner.
+
+        RLlib ends the process in good order if the function raises, so that Ray starts a new one.
+        One whose engine is broken is ended at once: a thread that hangs would keep it alive.
+        """
+        return super().apply(partial(call_or_end_process, func), *args, **kwargs)
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
@@ -307,29 +323,3 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             # Of training rollouts the driver logs exact means over all runners.
             log(EPISODE_RETURN_MEAN, np.mean([e.get_return() for e in sampled]), reduce="mean")
             log(EPISODE_LEN_MEAN, np.mean([len(e) for e in sampled]), reduce="mean")
-
-
-def make_token_env(env: str | type, env_config: Mapping[str, Any]) -> gym.Env:
-    """Make one environment of a config.
-
-    Args:
-        env: A registered id, or a class.
-        env_config: What `PrefixRFTConfig.token_env_config` returned.
-
-    Returns:
-        The environment; wrapped by Gymnasium if it was made by id.
-
-    Raises:
-        ValueError: If it is no `TokenEnv`, or its settings or data are wrong.
-    """
-    message = (
-        f"The environment {env!r} is no `TokenEnv`: its steps are not tokens. Use "
-        "'PrefixRFT/Math-v0' or a subclass of `prefix_rft_rllib.envs.TokenEnv`."
-    )
-    try:
-        made = gym.make(env, **env_config) if isinstance(env, str) else env(**env_config)
-    except TypeError as error:  # a constructor that does not know these settings
-        raise ValueError(f"{message} ({error})") from error
-    if not isinstance(made.unwrapped, TokenEnv):
-        raise ValueError(message)
-    return made

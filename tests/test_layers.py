@@ -118,9 +118,9 @@ def test_framework_free_learner_knows_connectors_only():
 
 
 def test_env_runner_knows_neither_learner_nor_methods():
-    path = ROOT / PACKAGE / "token_env_runner.py"
-    rooms = {"core", "engines", "envs", "connectors", "metrics"}
-    assert_layer([path], libraries={"gymnasium", "numpy", "ray"}, rooms=rooms)
+    paths = [ROOT / PACKAGE / f"{name}.py" for name in ("token_env_runner", "engine_failures")]
+    rooms = {"core", "engines", "envs", "connectors", "metrics", "engine_failures"}
+    assert_layer(paths, libraries={"gymnasium", "numpy", "ray"}, rooms=rooms)
 
 
 def test_methods_are_made_of_core_pieces_only():
