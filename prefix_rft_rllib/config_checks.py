@@ -12,6 +12,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
 from prefix_rft_rllib.engines import ENGINES
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.weight_transfer_choice import WEIGHT_TRANSFERS, planned_transfer
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
@@ -63,6 +64,7 @@ def check_config(config: PrefixRFTConfig) -> None:
     _check_combinations(config)
     _check_lora(config)
     _check_engine_process(config)
+    _check_weight_transfer(config)
     _check_held_out(config)
 
 
@@ -167,6 +169,7 @@ def _check_names(config: PrefixRFTConfig) -> None:
         ("lr_schedule", config.lr_schedule, LR_SCHEDULES),
         ("compute_dtype", config.compute_dtype, COMPUTE_DTYPES),
         ("parallelism", config.parallelism, PARALLELISMS),
+        ("weight_transfer", config.weight_transfer, WEIGHT_TRANSFERS),
     ):
         if value not in known:
             config._value_error(f"Unknown `{name}` {value!r}; known: {', '.join(known)}.")
@@ -285,6 +288,15 @@ def _check_engine_process(config: PrefixRFTConfig) -> None:
             "run vLLM in the driver's process. Use "
             "config.evaluation(evaluation_num_env_runners=1) or more."
         )
+
+
+def _check_weight_transfer(config: PrefixRFTConfig) -> None:
+    if "weight_transfer" in config.engine_config:
+        config._value_error(
+            "`weight_transfer` is no option of an engine: use "
+            "config.env_runners(weight_transfer=...)."
+        )
+    planned_transfer(config)
 
 
 def _check_held_out(config: PrefixRFTConfig) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
 from pyarrow.fs import LocalFileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -23,14 +22,12 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
-    WEIGHTS_SEQ_NO,
 )
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.episodes import WholeSequences
 from prefix_rft_rllib.core.prefix_sampling import Rollout
-from prefix_rft_rllib.core.state_arrays import state_views
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.feedback import Feedback
 from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
@@ -43,6 +40,7 @@ from prefix_rft_rllib.samplers import SAMPLERS, sampled_groups
 from prefix_rft_rllib.setup_checks import check_setup, trainable_problems
 from prefix_rft_rllib.shared_inputs import with_shared_inputs
 from prefix_rft_rllib.user_view import UserView
+from prefix_rft_rllib.weight_sync import weight_sync, weights
 
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 FEEDBACK = "feedback"
@@ -82,6 +80,7 @@ class PrefixRFT(Algorithm):
             self._view.preflight()
         self.config = with_shared_inputs(self.config, self.problem_set)
         super().setup(self.config)
+        self._weight_sync = weight_sync(self)
         self.sync_weights()
 
     @override(Algorithm)
@@ -223,14 +222,7 @@ class PrefixRFT(Algorithm):
         earlier one is in flight.
         """
         with self._timed(SYNCH_WORKER_WEIGHTS_TIMER, metrics.SYNC_TIME):
-            group = self.env_runner_group
-            is_local = group.num_remote_env_runners() == 0
-            state = self.learner_group.first_learner(_weights if is_local else _put_weights)
-            self._weights_seq_no = state[WEIGHTS_SEQ_NO]
-            if is_local:
-                group.local_env_runner.set_state(state)
-                return
-            group.foreach_env_runner("set_state", kwargs={"state": state}, local_env_runner=False)
+            self._weights_seq_no = self._weight_sync.send()
 
     @override(Algorithm)
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -279,7 +271,7 @@ class PrefixRFT(Algorithm):
             The directory, for `AutoModelForCausalLM.from_pretrained` and
             `AutoTokenizer.from_pretrained`.
         """
-        state = self.learner_group.first_learner(_weights)[COMPONENT_RL_MODULE]
+        state = self.learner_group.first_learner(weights)[COMPONENT_RL_MODULE]
         directory = save_pretrained(
             str(self.config.model_path), state[DEFAULT_MODULE_ID], self.problem_set.tokenizer, path
         )
@@ -296,28 +288,6 @@ class PrefixRFT(Algorithm):
             yield
         seconds = time.perf_counter() - started
         self.metrics.log_value((metrics.TIME, name), seconds, reduce="sum")
-
-
-def _weights(learner: Learner) -> dict[str, Any]:
-    """A learner's weights as an env runner's state."""
-    state = learner.module[DEFAULT_MODULE_ID].unwrapped().get_state(inference_only=True)
-    return {
-        COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state},
-        WEIGHTS_SEQ_NO: learner._weights_seq_no,
-    }
-
-
-def _put_weights(learner: Learner) -> dict[str, Any]:
-    """The same with the weights in the object store: they cross Ray once per node.
-
-    `ray.put` copies them before it returns, so they are not copied before.
-    """
-    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
-    state = state_views(module.parallelism.gathered(module.weights.merged()))
-    return {
-        COMPONENT_RL_MODULE: ray.put({DEFAULT_MODULE_ID: state}),
-        WEIGHTS_SEQ_NO: learner._weights_seq_no,
-    }
 
 
 def _adapter(learner: Learner) -> tuple[Any, dict[str, Any]]:

@@ -73,6 +73,7 @@ class PrefixRFTConfig(DerivedSettings):
         # Rollouts.
         self.engine = "transformers"
         self.engine_config: dict[str, Any] = {}
+        self.weight_transfer = "auto"
         self.temperature = 1.0
         self.top_p = 1.0
         self.num_envs_per_env_runner = 4
@@ -207,6 +208,7 @@ class PrefixRFTConfig(DerivedSettings):
         *,
         engine: str = NotProvided,
         engine_config: Mapping[str, Any] = NotProvided,
+        weight_transfer: str = NotProvided,
         temperature: float = NotProvided,
         top_p: float = NotProvided,
         **kwargs: Any,
@@ -214,8 +216,11 @@ class PrefixRFTConfig(DerivedSettings):
         """Set how responses are sampled.
 
         Args:
-            engine: Name of a generation engine ("transformers").
+            engine: Name of a generation engine ("transformers" or "vllm").
             engine_config: Keyword arguments of the engine.
+            weight_transfer: How new weights reach the engines: "object_store" through Ray; "nccl"
+                from GPU to GPU, "ipc" inside one (engine "vllm" alone); "auto" directly where
+                learners and env runners have GPUs, else through Ray (docs/engines.md).
             temperature: Sampling temperature; also that of the trained policy's log-probabilities.
             top_p: Nucleus of the sampling distribution, in (0, 1].
             **kwargs: RLlib's own. `num_envs_per_env_runner` is how many responses a runner verifies

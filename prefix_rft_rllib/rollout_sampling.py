@@ -23,6 +23,9 @@ NUM_SAMPLING_ROUNDS = 3
 RESTART_TIMEOUT_S = 180.0
 """How long to wait for a restarted env runner when none is left, seconds."""
 
+KILL_TIMEOUT_S = 10.0
+"""How long a process may take to end, seconds."""
+
 Answers = Sequence[tuple[list[SingleAgentEpisode], Any]]
 """What `sample_and_get_metrics` of several env runners returned."""
 _call_numbers = itertools.count()
@@ -110,7 +113,15 @@ class RolloutsInFlight:
         )
         answered = {runner_id for runner_id, _ in answers}
         healthy = set(group.healthy_worker_ids())
-        _end_env_runners(self._algorithm, [i for i in self._asked if i in healthy - answered])
+        silent = [i for i in self._asked if i in healthy - answered]
+        if silent:
+            logger.error(
+                "Env runners %s did not answer within `sample_timeout_s` (%s s). Their processes "
+                "are ended and their rollouts sampled again.",
+                silent,
+                self._algorithm.config.sample_timeout_s,
+            )
+            end_env_runners(self._algorithm, silent)
         return [answer for _, answer in answers]
 
 
@@ -170,19 +181,25 @@ def _calls(
     }
 
 
-def _end_env_runners(algorithm: "PrefixRFT", runner_ids: list[int]) -> None:
-    """End env runners that do not answer; Ray starts them again, if it may."""
+def end_env_runners(algorithm: "PrefixRFT", runner_ids: Sequence[int]) -> None:
+    """End the processes of env runners; Ray starts them again, if it may.
+
+    Args:
+        algorithm: The algorithm whose env runners these are.
+        runner_ids: RLlib's numbers of them.
+    """
     manager = algorithm.env_runner_group._worker_manager
-    for runner_id in runner_ids:
-        logger.error(
-            "Env runner %d did not answer within `sample_timeout_s` (%s s). Its process is ended; "
-            "its rollouts are sampled again.",
-            runner_id,
-            algorithm.config.sample_timeout_s,
-        )
+    actors = [manager.actors()[runner_id] for runner_id in runner_ids]
+    # `ray.kill` does not wait: these calls end with the processes, which answer nothing any more.
+    ends = [actor.apply.remote(_outlast_a_kill) for actor in actors]
+    for runner_id, actor in zip(runner_ids, actors, strict=True):
         manager.set_actor_state(runner_id, healthy=False)
-        may_restart = algorithm.config.restart_failed_env_runners
-        ray.kill(manager.actors()[runner_id], no_restart=not may_restart)
+        ray.kill(actor, no_restart=not algorithm.config.restart_failed_env_runners)
+    ray.wait(ends, num_returns=len(ends), timeout=2 * KILL_TIMEOUT_S)
+
+
+def _outlast_a_kill(env_runner: Any) -> None:
+    time.sleep(KILL_TIMEOUT_S)
 
 
 def _wait_for_env_runners(algorithm: "PrefixRFT") -> None:

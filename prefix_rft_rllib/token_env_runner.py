@@ -30,17 +30,12 @@ from ray.rllib.utils.metrics import (
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.core.random_draws import stable_hash
-from prefix_rft_rllib.core.state_arrays import state_to_tensors
 from prefix_rft_rllib.engine_failures import call_or_end_process
-from prefix_rft_rllib.engines import build_engine
-from prefix_rft_rllib.engines.engine import (
-    Engine,
-    Generation,
-    GenerationRequest,
-)
+from prefix_rft_rllib.engines.engine import Engine, Generation, GenerationRequest
 from prefix_rft_rllib.envs.grading import map_in_threads
 from prefix_rft_rllib.envs.token_env import make_token_env
 from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
+from prefix_rft_rllib.runner_engine import RunnerEngine
 
 
 class TokenEnvRunner(EnvRunner, Checkpointable):
@@ -59,15 +54,14 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         super().__init__(config=config, **kwargs)
         self._callbacks = [cls() for cls in force_list(self.config.callbacks_class)]
         self._envs: list[Any] = []
-        self._engine: Engine | None = None
-        self._state: dict[str, Any] | None = None
-        self._weights_seq_no = -1
         self._num_unplanned = 0
         self._generated_at = 0.0
         self.module = None
         if self.worker_index and self.config.shared_inputs:
             self.config.shared_inputs.receive_problem_set()
         self.make_env()
+        tokenizer = self.env.unwrapped.problem_set.tokenizer
+        self._engine = RunnerEngine(self.config, eos_token_ids=[tokenizer.eos_token_id])
 
     @override(EnvRunner)
     def make_env(self) -> None:
@@ -230,32 +224,23 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: info["verdict"],
                 row_data.FINISH_REASON: generation.finish_reason,
-                row_data.WEIGHTS_SEQ_NO: self._weights_seq_no,
+                row_data.WEIGHTS_SEQ_NO: self._engine.weights_seq_no,
             },
         )
 
     @property
     def engine(self) -> Engine:
         """The engine, built and loaded at its first use."""
-        if self._engine is None:
-            if self._state is None:
-                raise RuntimeError("no weights yet: `set_state` must come before `sample`")
-            self._engine = build_engine(
-                self.config.engine,
-                self.config.load_model_config(),
-                eos_token_ids=[self.env.unwrapped.problem_set.tokenizer.eos_token_id],
-                **self.config.engine_config,
-            )
-            self._load_weights()
-        return self._engine
+        return self._engine.loaded
 
-    def _load_weights(self) -> None:
-        assert self._engine is not None and self._state is not None
-        # Engines copy weights into memory of their own, so what the object store shares need not be
-        # copied before.
-        tensors = state_to_tensors(self._state, copy=False)
-        self._engine.load_weights(tensors, self._weights_seq_no)
-        self._state = None
+    @property
+    def connection(self) -> str | None:
+        """Name of the sender of weights that the engine is connected with, if any."""
+        return self._engine.connection
+
+    def transfer(self, step: str, *args: Any) -> Any:
+        """Take one step of a direct transfer of weights; see `RunnerEngine.transfer`."""
+        return call_or_end_process(lambda runner: runner._engine.transfer(step, *args), self)
 
     @override(Checkpointable)
     def get_state(
@@ -278,10 +263,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             return
         if isinstance(weights, ray.ObjectRef):
             weights = ray.get(weights)
-        self._state = weights.get(DEFAULT_MODULE_ID, weights)
-        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0)
-        if self._engine is not None:
-            self._load_weights()
+        self._engine.take(weights.get(DEFAULT_MODULE_ID, weights), state.get(WEIGHTS_SEQ_NO, 0))
 
     @override(Checkpointable)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
@@ -296,8 +278,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         """Close the environments and the engine."""
         for env in self._envs:
             env.close()
-        if self._engine is not None:
-            self._engine.close()
+        self._engine.close()
 
     def _add_env(self) -> None:
         self._envs.append(make_token_env(self.config.env, self._env_config))

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "prefix_rft_rllib"
 FOLDERS = ("core", "methods", "engines", "envs", "connectors", "torch")
+RUNNER = ("token_env_runner", "runner_engine", "engine_failures", "weight_transfer_choice")
 VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy"}
 HEAVY = {"transformers", "tokenizers", "datasets", "vllm", "peft", *VERIFIER_LIBRARIES}
 
@@ -118,8 +119,8 @@ def test_framework_free_learner_knows_connectors_only():
 
 
 def test_env_runner_knows_neither_learner_nor_methods():
-    paths = [ROOT / PACKAGE / f"{name}.py" for name in ("token_env_runner", "engine_failures")]
-    rooms = {"core", "engines", "envs", "connectors", "metrics", "engine_failures"}
+    paths = [ROOT / PACKAGE / f"{name}.py" for name in RUNNER]
+    rooms = {"core", "engines", "envs", "connectors", "metrics", *RUNNER}
     assert_layer(paths, libraries={"gymnasium", "numpy", "ray"}, rooms=rooms)
 
 

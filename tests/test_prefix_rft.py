@@ -127,7 +127,7 @@ def test_held_out_problems_are_evaluated_at_the_interval(make_config, tmp_path):
     for row in (rows[0], rows[2]):
         assert not [key for key in row if key.startswith("evaluation/")]
     # Held-out problems are sampled by the training runner: the second one costs no model.
-    assert algo.eval_env_runner_group.local_env_runner._engine is None
+    assert not algo.eval_env_runner_group.local_env_runner._engine.is_built
     algo.stop()
 
 

@@ -10,7 +10,7 @@ import ray
 
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.envs import MathEnv
-from tests.env_runner_fixtures import plan_of, runner_of, tokens
+from tests.env_runner_plans import plan_of, runner_of, tokens
 from tests.envs import fake_verifiers
 from tests.small_configs import BROKEN, MAX_RESPONSE_TOKENS
 

@@ -13,7 +13,7 @@ from ray.rllib.utils.metrics import (
 
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
-from tests.env_runner_fixtures import give, plan_of, runner_of, scaled, tokens
+from tests.env_runner_plans import give, plan_of, runner_of, scaled, tokens
 from tests.small_configs import MAX_RESPONSE_TOKENS
 
 pytest_plugins = ("tests.env_runner_fixtures",)
@@ -99,9 +99,9 @@ def test_state_without_weights_leaves_them_alone(runner):
 
 def test_the_engine_is_built_at_its_first_use(make_config, weights):
     runner = runner_of(make_config(), weights)
-    assert runner._engine is None
+    assert not runner._engine.is_built
     runner.sample(rollouts=plan_of(runner, 0))
-    assert runner._engine is not None
+    assert runner._engine.is_built
     runner.stop()
 
 

@@ -4,7 +4,7 @@ import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -79,6 +79,43 @@ class Generation:
     finish_reason: FinishReason
 
 
+class WeightReceiver(abc.ABC):
+    """An engine's end of a transfer of weights from learner to engine without Ray.
+
+    In this order: `check` and `connect` once, then for each update `start`, `receive` any number of
+    times, `finish`. The sender's end is `vllm_weight_sender`.
+    """
+
+    @property
+    @abc.abstractmethod
+    def connection(self) -> str | None:
+        """Name of the sender that this engine is connected with; None if there is none."""
+
+    @abc.abstractmethod
+    def check(self, shapes: Mapping[str, Sequence[int]]) -> int:
+        """Check names and shapes of all weights to come; returns how many processes receive.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+
+    @abc.abstractmethod
+    def connect(self, connection: str, init_info: dict[str, Any]) -> None:
+        """Meet a sender; returns when both are there."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Get ready for new weights."""
+
+    @abc.abstractmethod
+    def receive(self, update_info: dict[str, Any]) -> None:
+        """Take weights while the sender sends them."""
+
+    @abc.abstractmethod
+    def finish(self, version: int) -> None:
+        """Use the new weights from now on; `version` is their number."""
+
+
 class Engine(abc.ABC):
     """Generates with one causal language model whose weights are replaced during training."""
 
@@ -94,6 +131,15 @@ class Engine(abc.ABC):
         Raises:
             ValueError: If names or shapes do not fit; then the engine is unchanged.
         """
+
+    @property
+    def weight_receiver(self) -> WeightReceiver:
+        """Takes weights directly from a learner, instead of by `load_weights`.
+
+        Raises:
+            NotImplementedError: If this engine has none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights by `load_weights` only.")
 
     @abc.abstractmethod
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:

@@ -7,11 +7,11 @@ import itertools
 import random
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +22,17 @@ from prefix_rft_rllib.engines.engine import (
     EngineBrokenError,
     Generation,
     GenerationRequest,
+    WeightReceiver,
     check_eos_token_ids,
     check_request,
 )
 from prefix_rft_rllib.engines.vllm_options import WORKER_EXTENSION, VLLMEngineOptions, import_vllm
 from prefix_rft_rllib.engines.vllm_requests import sampling_params, to_generation
+from prefix_rft_rllib.engines.vllm_weight_receiver import VLLMWeightReceiver
 from prefix_rft_rllib.engines.watched_calls import Call, WatchedCalls
 from prefix_rft_rllib.engines.weights import complete_weights
+
+T = TypeVar("T")
 
 
 class VLLMEngine(Engine):
@@ -79,6 +83,9 @@ class VLLMEngine(Engine):
             self._calls.stop()
             self._directory.cleanup()
             raise
+        self._receiver = VLLMWeightReceiver(
+            self._llm.llm_engine, self._outline, self._run_or_break, self._set_version
+        )
         self._max_model_len: int = self._llm.llm_engine.model_config.max_model_len
 
     @property
@@ -99,15 +106,16 @@ class VLLMEngine(Engine):
             EngineBrokenError: If vLLM fails on weights that fit: its model holds parts of both.
         """
         self._check_usable()
-        weights = complete_weights(self._outline, state_dict)
-        try:
-            self._calls.run(partial(self._load, weights), self._options.timeout_s)
-        except BaseException as error:
-            self._broken = f"vLLM failed while loading weights ({error!r})"
-            if isinstance(error, Exception):
-                raise EngineBrokenError(f"{self._broken}. Build a new engine.") from error
-            raise
-        self._weights_version = version
+        self._run_or_break(partial(self._load, complete_weights(self._outline, state_dict)))
+        self._set_version(version)
+
+    @property
+    def weight_receiver(self) -> WeightReceiver:
+        """Takes weights directly from a learner; needs the option `weight_transfer`."""
+        if self._options.weight_transfer is None:
+            return super().weight_receiver
+        self._check_usable()
+        return self._receiver
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate one sequence per request; see `Engine.generate`.
@@ -151,6 +159,23 @@ class VLLMEngine(Engine):
         self._directory.cleanup()
         del llm, shutdown
         gc.collect()
+
+    def _set_version(self, version: int) -> None:
+        self._weights_version = version
+
+    def _run_or_break(self, function: Callable[[], T]) -> T:
+        """Run a step that must not stop half way in the engine's thread.
+
+        Raises:
+            EngineBrokenError: If it fails, or is not done within `timeout_s`.
+        """
+        try:
+            return self._calls.run(function, self._options.timeout_s)
+        except BaseException as error:
+            self._broken = f"vLLM failed while loading weights ({error!r})"
+            if isinstance(error, Exception):
+                raise EngineBrokenError(f"{self._broken}. Build a new engine.") from error
+            raise
 
     def _check_usable(self) -> None:
         if self._llm is None:

@@ -25,12 +25,15 @@ _REASONS = {
     "the engine needs its own for exact log-probabilities": (
         "logprobs_mode max_logprobs worker_extension_cls"
     ),
+    "set config.env_runners(weight_transfer=...)": "weight_transfer_config",
     "every env runner has its own engine: raise `num_env_runners`": (
         "data_parallel_size data_parallel_size_local data_parallel_rank"
     ),
 }
 RESERVED = {name: reason for reason, names in _REASONS.items() for name in names.split()}
 """Arguments of `vllm.LLM` that are the engine's own, and why."""
+
+_OWN = ("timeout_s", "weight_transfer")
 
 CPU_DEFAULTS: dict[str, Any] = {
     "dtype": "float32",
@@ -60,10 +63,13 @@ class VLLMEngineOptions:
     Attributes:
         timeout_s: Seconds without a single new token after which a call fails; loading weights
             as a whole must be done in this time.
+        weight_transfer: vLLM's backend for weights that learners send directly: "nccl" or "ipc";
+            None if they come by `load_weights` only.
         llm_arguments: Arguments of `vllm.LLM`, all but `RESERVED`.
     """
 
     timeout_s: float = 600.0
+    weight_transfer: str | None = None
     llm_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,14 +79,14 @@ class VLLMEngineOptions:
 
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> "VLLMEngineOptions":
-        """Make the options from plain data: `timeout_s`, all others are vLLM's.
+        """Make the options from plain data: the fields of this class, all others are vLLM's.
 
         Raises:
             ValueError: For a reserved or unknown argument, or a wrong value of ours.
             ImportError: If vLLM is not installed.
         """
-        arguments = {name: value for name, value in options.items() if name != "timeout_s"}
-        own = {name: options[name] for name in options if name == "timeout_s"}
+        arguments = {name: value for name, value in options.items() if name not in _OWN}
+        own = {name: options[name] for name in options if name in _OWN}
         for name in arguments:
             if name in RESERVED:
                 raise ValueError(
@@ -104,6 +110,8 @@ class VLLMEngineOptions:
                 "`enable_chunked_prefill=True` is not possible on a CPU: vLLM fails as soon as a "
                 "prompt with a seed is prefilled in parts. Leave it out."
             )
+        if self.weight_transfer is not None:
+            arguments["weight_transfer_config"] = {"backend": self.weight_transfer}
         num_workers = 1
         for name in ("tensor_parallel_size", "pipeline_parallel_size"):
             num_workers *= arguments.get(name) or 1

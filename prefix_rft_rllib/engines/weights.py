@@ -41,18 +41,28 @@ def complete_weights(
         ValueError: As for `copy_weights`.
     """
     tied_names = _names_by_tensor(model)
-    problems = _problems(model.state_dict(), tied_names, state_dict)
-    if problems:
-        raise ValueError(
-            f"The state dict does not fit {type(model).__name__}, nothing was loaded: "
-            f"{'; '.join(problems)}. Pass the whole `state_dict()` of a model with the same "
-            "configuration."
-        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    problems = _shape_problems(model.state_dict(), tied_names, shapes)
+    different = _different_ties(tied_names, state_dict)
+    _refuse(model, problems | {"tied in the model but different here": different})
     complete: dict[str, torch.Tensor] = {}
     for names in tied_names:
         given = next(state_dict[name] for name in names if name in state_dict)
         complete |= dict.fromkeys(names, given)
     return complete
+
+
+def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check names and shapes of weights against a model, which may be on the meta device.
+
+    Args:
+        model: A model with the right names, shapes and ties; its values do not matter.
+        shapes: By name; of tied names one is enough.
+
+    Raises:
+        ValueError: For missing or unexpected names, or wrong shapes.
+    """
+    _refuse(model, _shape_problems(model.state_dict(), _names_by_tensor(model), shapes))
 
 
 def _names_by_tensor(model: nn.Module) -> list[list[str]]:
@@ -63,18 +73,23 @@ def _names_by_tensor(model: nn.Module) -> list[list[str]]:
     return list(names_of.values())
 
 
-def _problems(
+def _shape_problems(
     own: Mapping[str, torch.Tensor],
     tied_names: list[list[str]],
-    given: Mapping[str, torch.Tensor],
-) -> list[str]:
-    missing = [names[0] for names in tied_names if not any(name in given for name in names)]
-    unexpected = [name for name in given if name not in own]
-    shapes = [
-        f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
+    given: Mapping[str, tuple[int, ...]],
+) -> dict[str, list[str]]:
+    return {
+        "missing": [names[0] for names in tied_names if not any(name in given for name in names)],
+        "unexpected": [name for name in given if name not in own],
+        "wrong shape": [
+            f"{name} is {given[name]} instead of {tuple(tensor.shape)}"
+            for name, tensor in own.items()
+            if name in given and given[name] != tensor.shape
+        ],
+    }
+
+
+def _different_ties(tied_names: list[list[str]], given: Mapping[str, torch.Tensor]) -> list[str]:
     different = []
     for names in tied_names:
         first, *others = [name for name in names if name in given] or [""]
@@ -84,13 +99,18 @@ def _problems(
             if given[first].shape == given[other].shape
             and not torch.equal(given[first], given[other])
         ]
-    found = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "wrong shape": shapes,
-        "tied in the model but different here": different,
-    }
-    return [f"{what}: {_shorten(names)}" for what, names in found.items() if names]
+    return different
+
+
+def _refuse(model: nn.Module, problems: Mapping[str, list[str]]) -> None:
+    """Raise if there are problems."""
+    found = [f"{what}: {_shorten(names)}" for what, names in problems.items() if names]
+    if found:
+        raise ValueError(
+            f"The state dict does not fit {type(model).__name__}, nothing was loaded: "
+            f"{'; '.join(found)}. Pass the whole `state_dict()` of a model with the same "
+            "configuration."
+        )
 
 
 def _shorten(names: list[str]) -> str:
