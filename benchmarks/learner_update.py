@@ -32,9 +32,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
+import prefix_rft_rllib.connectors.episodes as row_data
 from prefix_rft_rllib import PrefixRFTConfig
-from prefix_rft_rllib.connectors import episodes as row_data
-from prefix_rft_rllib.connectors.episodes import WholeSequences, build_episode
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 
 NUM_ROWS = 128
@@ -119,7 +118,7 @@ def episodes_of(rows: list[Row]) -> list[SingleAgentEpisode]:
             row_data.IS_LOGGED: row.num_prefix > 0 or index < 2 * GROUP_SIZE,
         }
         episodes.append(
-            build_episode(row.prompt, row.response, logps=logps, custom_data=custom_data)
+            row_data.build_episode(row.prompt, row.response, logps=logps, custom_data=custom_data)
         )
     return episodes
 
@@ -152,7 +151,7 @@ class LearnerUpdate:
         """One update."""
         torch.use_deterministic_algorithms(self._is_deterministic)
         self._learner.update(
-            training_data=WholeSequences(episodes=rows),
+            training_data=row_data.WholeSequences(episodes=rows),
             timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0},
             num_epochs=1,
             iteration=0,

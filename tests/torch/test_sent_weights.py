@@ -102,3 +102,12 @@ def test_a_directory_with_more_than_the_plain_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not hold the plain causal LM") as caught:
         SentWeights.of(lm)
     assert "model.extra" in str(caught.value)
+
+
+def test_weights_that_read_the_same_memory_in_another_order_are_not_tied():
+    lm = AutoModelForCausalLM.from_config(LlamaConfig(**{**SMALL, "vocab_size": 16}))
+    embedding = lm.get_input_embeddings().weight.detach()
+    lm.get_output_embeddings().weight = torch.nn.Parameter(embedding.T)
+    sent = SentWeights.of(lm)
+    assert not sent.tied
+    assert torch.equal(torch.from_numpy(sent.array("lm_head.weight")), embedding.T)
