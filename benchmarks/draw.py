@@ -64,7 +64,7 @@ def draw(bars: list[Bar], path: Path) -> None:
     for position, (_, value, aim) in enumerate(reversed(bars)):
         state = "no aim" if aim is None else "met" if value <= aim else "not met"
         axes.barh(position, value, color=COLORS[state], height=0.6)
-        axes.text(value, position, f" {value:.2f}", va="center")
+        axes.text(max(value, aim or 0.0), position, f" {value:.2f}", va="center")
         if aim is not None:
             axes.plot([aim, aim], [position - 0.42, position + 0.42], color="black", linewidth=2)
     axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])

@@ -147,7 +147,9 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         """
         if self._problem is None or self._is_over:
             raise ValueError("step() needs a running episode: call reset() first.")
-        if not self.action_space.contains(action):
+        # A plain int is checked here: asking the space takes as long as the rest of a step.
+        is_token = type(action) is int and 0 <= action < self.vocab_size
+        if not is_token and not self.action_space.contains(action):
             raise ValueError(
                 f"The action must be a token id, a whole number in [0, {self.vocab_size}), got "
                 f"{action!r}."
