@@ -24,8 +24,6 @@ from workload import BREAKDOWN, Workload, read_rows, write_rows
 HERE = Path(__file__).resolve().parent
 NUM_LEFT_OUT = 1
 """Iterations of a process left out beside the first, which the programs leave out themselves."""
-ROWS_PER_PASS = {"default": 64, "10M": 64}
-"""TRL's per_device_train_batch_size, the fastest of 8, 16, 32 and 64 for each model."""
 
 
 def make_venv(directory: Path, python: str) -> Path:
@@ -50,16 +48,14 @@ def make_venv(directory: Path, python: str) -> Path:
     return interpreter
 
 
-def run(
-    contender: str, workload: Workload, model: str, args: argparse.Namespace
-) -> list[dict[str, str]]:
+def run(contender: str, workload: Workload, args: argparse.Namespace) -> list[dict[str, str]]:
     """Run one program once; returns its iterations."""
     out = workload.directory / "seconds.csv"
     options = ["--num-iterations", args.num_iterations + NUM_LEFT_OUT + 1]
     options += ["--threads", args.threads, "--out", out]
-    if contender == "trl":
+    if contender.startswith("trl_"):
         command = [args.trl_python, HERE / "run_trl.py", workload.directory, *options]
-        command += ["--rows-per-pass", ROWS_PER_PASS[model]]
+        command += ["--rows-per-pass", contender.removeprefix("trl_")]
     else:
         python = args.vllm_python if contender == "ours_vllm" else sys.executable
         engine = contender.removeprefix("ours_")
@@ -78,7 +74,8 @@ def run(
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All iterations of all contenders, which alternate."""
-    contenders = ["trl", "ours_transformers", *(["ours_vllm"] if args.vllm_python else [])]
+    contenders = [f"trl_{number}" for number in args.trl_rows_per_pass]
+    contenders += ["ours_transformers", *(["ours_vllm"] if args.vllm_python else [])]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for model in args.models:
@@ -89,20 +86,24 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                 for repetition in range(args.num_runs):
                     for contender in contenders:
                         name = case | {"contender": contender, "run": repetition}
-                        found = run(contender, workload, model, args)
+                        found = run(contender, workload, args)
                         rows += [name | row for row in found]
     return rows
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Medians, and the ratio to TRL, of every model and workload."""
+    """Medians, and the ratio to TRL at its fastest, of every model and workload."""
     by_case: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         of_case = by_case.setdefault((row["model"], row["workload"]), {})
         of_case.setdefault(row["contender"], []).append(row)
     lines = []
     for (model, rewards), contenders in by_case.items():
-        trl = _median(contenders["trl"], "iteration_s")
+        trl = min(
+            _median(of_trl, "iteration_s")
+            for name, of_trl in contenders.items()
+            if name.startswith("trl_")
+        )
         for contender, of_contender in contenders.items():
             seconds = _median(of_contender, "iteration_s")
             parts = [f"{n} {_median(of_contender, n):.3f}" for n in BREAKDOWN if of_contender[0][n]]
@@ -126,6 +127,13 @@ def main() -> None:
     parser.add_argument("--num-iterations", type=int, default=5, help="of a run, measured")
     parser.add_argument("--num-runs", type=int, default=3, help="of each program, in turns")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--trl-rows-per-pass",
+        nargs="+",
+        type=int,
+        default=[64, 16],
+        help="TRL's per_device_train_batch_size; each is a contender, ratios are to the fastest",
+    )
     parser.add_argument("--trl-venv", type=Path, default=Path(".venv-trl"))
     parser.add_argument("--vllm-python", help="interpreter with vLLM: adds its engine")
     parser.add_argument("--out", type=Path, help="CSV file to write")
