@@ -262,6 +262,11 @@ def _check_staleness(config: PrefixRFTConfig) -> None:
             "`num_env_runners` is 0: set config.env_runners(num_env_runners=1) or more, or "
             "`max_weight_staleness=0`."
         )
+    if config.engines_sleep:
+        config._value_error(
+            "`max_weight_staleness=1` samples during the update, while engines with "
+            "`enable_sleep_mode=True` sleep. Use one of the two."
+        )
     method = config.build_method()
     if not method.has_rollouts:
         config._value_error(

@@ -111,6 +111,11 @@ class DerivedSettings(AlgorithmConfig):
         return 2.0 if self.max_weight_staleness > 0 else None
 
     @property
+    def engines_sleep(self) -> bool:
+        """Whether engines give their GPU's memory to the learners during updates."""
+        return self.engine == "vllm" and bool(self.engine_config.get("enable_sleep_mode"))
+
+    @property
     def num_minibatches(self) -> int:
         """Optimizer steps per epoch of one iteration."""
         return self.num_problems_per_iteration // self.num_problems_per_minibatch

@@ -38,6 +38,7 @@ from prefix_rft_rllib.rollout_report import imitation_metrics, rollout_metrics, 
 from prefix_rft_rllib.rollout_sampling import sample_rollouts
 from prefix_rft_rllib.samplers import SAMPLERS, sampled_groups
 from prefix_rft_rllib.setup_checks import check_setup, trainable_problems
+from prefix_rft_rllib.shared_gpus import engines_asleep
 from prefix_rft_rllib.shared_inputs import with_shared_inputs
 from prefix_rft_rllib.user_view import UserView
 from prefix_rft_rllib.weight_sync import weight_sync, weights
@@ -90,7 +91,8 @@ class PrefixRFT(Algorithm):
             plan = self._plan_step()  # stage, problems, prefix lengths, demonstration rows
             groups = self._sample_groups(plan)  # reset, roll out, reward
             self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
-            self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
+            with engines_asleep(self):  # where they share GPUs with the learners
+                self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
             self._sampler.finish()
             self.sync_weights()  # new weights to the env runners
 

@@ -85,6 +85,11 @@ class RunnerEngine:
             self._waiting = None
         return result
 
+    def sleep(self) -> None:
+        """Let the engine give its memory to others until the next weights come."""
+        if self._engine is not None:
+            self._engine.sleep()
+
     def close(self) -> None:
         """Free the engine."""
         if self._engine is not None:

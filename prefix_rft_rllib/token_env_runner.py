@@ -242,6 +242,10 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         """Take one step of a direct transfer of weights; see `RunnerEngine.transfer`."""
         return call_or_end_process(lambda runner: runner._engine.transfer(step, *args), self)
 
+    def sleep(self) -> None:
+        """Let the engine give its memory to others until the next weights come."""
+        self._engine.sleep()
+
     @override(Checkpointable)
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any

@@ -23,7 +23,9 @@ def _cluster():
     ray.shutdown()
 
 
-def train(run_dir, expected, *, gpus: float, **env_runners) -> list[dict[str, float]]:
+def train(
+    run_dir, expected, *, gpus: float, engine_options=None, **env_runners
+) -> list[dict[str, float]]:
     config = (
         small_config(str(TOY_BASE_MODEL), lr=1e-3)
         .env_runners(
@@ -35,6 +37,7 @@ def train(run_dir, expected, *, gpus: float, **env_runners) -> list[dict[str, fl
                 "max_model_len": 128,
                 "enforce_eager": True,
                 "gpu_memory_utilization": 0.3,
+                **(engine_options or {}),
             },
             **env_runners,
         )
@@ -62,3 +65,11 @@ def test_weights_between_two_gpus(tmp_path):
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU")
     train(tmp_path / "nccl", Direct, gpus=1)
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_engines_that_sleep_during_updates_give_the_same_run(tmp_path):
+    expected = train(tmp_path / "awake", Direct, gpus=0.5)
+    slept = train(tmp_path / "asleep", Direct, gpus=0.5, engine_options={"enable_sleep_mode": True})
+    for numbers, others in zip(slept, expected, strict=True):
+        assert numbers == pytest.approx(others, rel=1e-3, abs=1e-3)

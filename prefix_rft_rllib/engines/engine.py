@@ -141,6 +141,12 @@ class Engine(abc.ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} takes weights by `load_weights` only.")
 
+    def sleep(self) -> None:  # noqa: B027
+        """Give memory to others until the next weights come; the old ones are gone.
+
+        For an engine that shares its GPU with a learner. Those that cannot sleep stay as they are.
+        """
+
     @abc.abstractmethod
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate one sequence per request.

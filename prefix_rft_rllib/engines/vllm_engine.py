@@ -72,6 +72,7 @@ class VLLMEngine(Engine):
         self._outline = _outline(model_config)
         self._weights_version: int | None = None
         self._logit_scale = 1.0
+        self._is_asleep = False
         self._broken: str | None = None
         self._call_numbers = itertools.count()
         self._directory = tempfile.TemporaryDirectory(prefix="prefix_rft_vllm_")
@@ -83,9 +84,8 @@ class VLLMEngine(Engine):
             self._calls.stop()
             self._directory.cleanup()
             raise
-        self._receiver = VLLMWeightReceiver(
-            self._llm.llm_engine, self._outline, self._run_or_break, self._set_version
-        )
+        core, run = self._llm.llm_engine, self._run_or_break
+        self._receiver = VLLMWeightReceiver(core, self._outline, run, self._wake, self._set_version)
         self._max_model_len: int = self._llm.llm_engine.model_config.max_model_len
 
     @property
@@ -116,6 +116,17 @@ class VLLMEngine(Engine):
             return super().weight_receiver
         self._check_usable()
         return self._receiver
+
+    def sleep(self) -> None:
+        """Give the GPU memory of weights and cache to others until the next weights come.
+
+        Needs `enable_sleep_mode=True` of vLLM, else nothing happens.
+        """
+        if not self._options.llm_arguments.get("enable_sleep_mode"):
+            return
+        self._check_usable()
+        self._run_or_break(partial(self._llm.sleep, level=2))  # keeps no copy of the weights
+        self._is_asleep, self._weights_version = True, None
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate one sequence per request; see `Engine.generate`.
@@ -161,7 +172,7 @@ class VLLMEngine(Engine):
         gc.collect()
 
     def _set_version(self, version: int) -> None:
-        self._weights_version = version
+        self._is_asleep, self._weights_version = False, version
 
     def _run_or_break(self, function: Callable[[], T]) -> T:
         """Run a step that must not stop half way in the engine's thread.
@@ -172,7 +183,7 @@ class VLLMEngine(Engine):
         try:
             return self._calls.run(function, self._options.timeout_s)
         except BaseException as error:
-            self._broken = f"vLLM failed while loading weights ({error!r})"
+            self._broken = f"vLLM failed in a change of its weights ({error!r})"
             if isinstance(error, Exception):
                 raise EngineBrokenError(f"{self._broken}. Build a new engine.") from error
             raise
@@ -228,8 +239,14 @@ class VLLMEngine(Engine):
                     vllm.distributed.cleanup_dist_env_and_memory()
                 raise
 
+    def _wake(self, what: str) -> None:
+        """Give a sleeping engine its "weights" back, without values, or then its "kv_cache"."""
+        if self._is_asleep:
+            self._llm.wake_up(tags=[what])
+
     def _load(self, weights: dict[str, torch.Tensor]) -> None:
         engine = self._llm.llm_engine
+        self._wake("weights")
         weights = {name: tensor.detach() for name, tensor in weights.items()}
         if engine.vllm_config.parallel_config.world_size == 1:
             arguments = {"weights_iterator": iter(weights.items())}
@@ -239,6 +256,7 @@ class VLLMEngine(Engine):
             torch.save({name: tensor.cpu() for name, tensor in weights.items()}, path)
             engine.collective_rpc("load_weights_file", args=(str(path),))
             path.unlink()
+        self._wake("kv_cache")
         if not engine.reset_prefix_cache():
             raise RuntimeError("vLLM kept keys and values of the old weights")
 

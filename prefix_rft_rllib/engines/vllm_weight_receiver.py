@@ -17,6 +17,7 @@ class VLLMWeightReceiver(WeightReceiver):
         llm_engine: `vllm.LLM.llm_engine`, built with a `weight_transfer_config`.
         outline: The model without values.
         run: Runs a function in the engine's thread; if it fails the engine is broken.
+        wake: Gives a sleeping engine its "weights" or its "kv_cache" back; in its thread.
         set_version: Tells the engine that it has the weights of a version.
     """
 
@@ -25,11 +26,13 @@ class VLLMWeightReceiver(WeightReceiver):
         llm_engine: Any,
         outline: PreTrainedModel,
         run: Callable[[Callable[[], Any]], Any],
+        wake: Callable[[str], None],
         set_version: Callable[[int], None],
     ) -> None:
         self._llm_engine = llm_engine
         self._outline = outline
         self._run = run
+        self._wake = wake
         self._set_version = set_version
         self._connection: str | None = None
 
@@ -73,6 +76,7 @@ class VLLMWeightReceiver(WeightReceiver):
 
     def start(self) -> None:
         """Get ready for new weights; no request may be under way."""
+        self._run(partial(self._wake, "weights"))
         self._rpc("start_weight_update")
 
     def receive(self, update_info: dict[str, Any]) -> None:
@@ -94,6 +98,7 @@ class VLLMWeightReceiver(WeightReceiver):
 
     def _finish(self) -> None:
         self._llm_engine.collective_rpc("finish_weight_update")
+        self._wake("kv_cache")
         if not self._llm_engine.reset_prefix_cache():
             raise RuntimeError("vLLM kept keys and values of the old weights")
 
