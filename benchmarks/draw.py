@@ -28,7 +28,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def trl_bars(rows: list[dict[str, str]]) -> list[Bar]:
-    """Iteration time over TRL's at its fastest; the aim is for weight on every row."""
+    """Iteration time over TRL's fastest; the aim is for workloads with weight on every row."""
     seconds: dict[tuple[str, str], dict[str, list[float]]] = {}
     for row in rows:
         of_case = seconds.setdefault((row["model"], row["workload"]), {})
