@@ -40,7 +40,7 @@ PEAK_TFLOPS = {
     "RTX 4090": 165.0,
 }
 """Dense bfloat16 peak by part of the device's name; the first part that fits counts."""
-PROMPT = "How many ?"
+PROMPT = "?"
 NUM_PROMPT_TOKENS = 1
 
 
