@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
@@ -117,7 +118,11 @@ def test_a_checkpoint_has_the_adapter_in_both_forms(tmp_path):
     other.restore_from_path(saved)
     assert torch.equal(logits_of(other.lm), logits_of(module.lm))
     base = AutoModelForCausalLM.from_pretrained(path)
-    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "checkpoint" / HF_MODEL_DIRECTORY)
+    adapter = tmp_path / "checkpoint" / HF_MODEL_DIRECTORY
+    loaded = peft.PeftModel.from_pretrained(base, adapter)
+    # The names that peft itself would write; others than peft read them too.
+    names = load_file(adapter / "adapter_model.safetensors").keys()
+    assert names == peft.get_peft_model_state_dict(loaded).keys()
     torch.testing.assert_close(logits_of(loaded), logits_of(module.lm), rtol=0, atol=1e-5)
 
 
@@ -146,6 +151,7 @@ def test_recomputed_activations_give_the_same_gradients(tmp_path):
     [
         ({"rank": 8}, "unknown setting 'rank'"),
         ({"r": 0}, "r must be a whole number"),
+        ({"r": True}, "r must be a whole number"),
         ({"lora_dropout": 0.1}, "no effect"),
         ({"modules_to_save": ["lm_head"]}, "no adapters"),
         ({"bias": "all"}, "no adapters"),
@@ -158,6 +164,10 @@ def test_settings_that_cannot_be_kept_are_refused(tiny_config, settings, message
         lora_config(settings)
     with pytest.raises(ValueError, match=message):
         tiny_config.learners(lora=settings).validate()
+
+
+def test_refused_settings_may_be_given_at_their_defaults():
+    assert lora_config({"bias": "none", "lora_dropout": 0.0, "modules_to_save": None}).r == 8
 
 
 def test_adapters_that_do_not_fit_the_model_are_refused(tmp_path):
