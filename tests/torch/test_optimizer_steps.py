@@ -1,7 +1,9 @@
 """Optimizer steps: when one is taken, its learning rate, its clipping, its order."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -190,3 +192,17 @@ def test_a_restored_learner_goes_on_bit_for_bit(tiny_config):
     restored.set_state(state)
     update(restored, two_groups(), iteration=1)
     assert_same(weights_of(restored), weights_of(learner), tolerance=0)
+
+
+def test_a_state_that_a_learner_took_stays_as_it_was(tiny_config):
+    # In the object store it is that of all learners of a node.
+    first, other = build_learner(tiny_config), build_learner(tiny_config)
+    update(first, two_groups())
+    state = first.get_state()
+    before = copy.deepcopy(state["optimizer"])
+    other.set_state(state)
+    update(other, two_groups())
+    for name, optimizer in before.items():
+        for index, values in optimizer["state"]["state"].items():
+            for key, value in values.items():
+                assert np.array_equal(state["optimizer"][name]["state"]["state"][index][key], value)
