@@ -11,7 +11,7 @@ METHOD ?= prefix_rft
 SEED ?= 0
 CODE := prefix_rft_rllib envs tuned_examples tests benchmarks setup.py
 
-.PHONY: install quickstart test test-slow lint check format docs bench clean
+.PHONY: install quickstart test test-slow lint check format docs bench bench-gpu clean
 
 install: $(VENV)/installed
 
@@ -74,11 +74,24 @@ docs: install
 
 # Each command takes a few minutes on 2 idle cores; none needs data from elsewhere.
 RESULTS := benchmarks/results
-bench: install
+bench: install $(VENV)/vllm-installed
 	$(BIN)/python benchmarks/transformers_engine.py --threads 1 --out $(RESULTS)/transformers_engine_1_thread.csv
 	$(BIN)/python benchmarks/transformers_engine.py --threads 2 --out $(RESULTS)/transformers_engine_2_threads.csv
 	$(BIN)/python benchmarks/math_verifier.py speed --out $(RESULTS)/math_verifier_generated.csv
 	$(BIN)/python benchmarks/toy_base_model.py --out $(RESULTS)/toy_base_model.csv
+	$(BIN)/python benchmarks/learner_update.py --threads 2 --out $(RESULTS)/learner_update.csv
+	$(BIN)/python benchmarks/rollouts.py --engine transformers --out $(RESULTS)/rollouts_transformers.csv
+	$(BIN)/python benchmarks/rollouts.py --engine vllm --out $(RESULTS)/rollouts_vllm.csv
+	$(BIN)/python benchmarks/weight_sync.py --out $(RESULTS)/weight_sync.csv
+	$(BIN)/python benchmarks/sampling_ahead.py --out $(RESULTS)/sampling_ahead.csv
+	$(BIN)/python benchmarks/trl_comparison/compare.py --trl-venv .venv-trl --vllm-python $(BIN)/python --out $(RESULTS)/trl_comparison.csv
+	$(BIN)/python benchmarks/head_logprobs_memory.py --out $(RESULTS)/head_logprobs_memory.csv
+	$(BIN)/python benchmarks/draw.py
+
+# On a machine with an NVIDIA GPU; the engines that are installed.
+bench-gpu: install
+	$(BIN)/python benchmarks/learner_gpu.py --model 0.5B --out $(RESULTS)/learner_gpu.csv
+	$(BIN)/python benchmarks/engine_gpu.py --model 0.5B --out $(RESULTS)/engine_gpu.csv
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
