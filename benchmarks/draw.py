@@ -47,6 +47,42 @@ def trl_bars(rows: list[dict[str, str]]) -> list[Bar]:
     return bars
 
 
+def learner_bars(rows: list[dict[str, str]]) -> list[Bar]:
+    """Time of an update over that of the plain loop."""
+    seconds = values_by(rows, "model", "contender", "seconds")
+    return [
+        (f"update / plain loop: {model}", of["update"] / of["loop"], 1 / 0.85)
+        for model, of in seconds.items()
+    ]
+
+
+def rollout_bars(rows: list[dict[str, str]]) -> list[Bar]:
+    """Time of an env runner's `sample` over that of its bare engine."""
+    rates = values_by(rows, "model", "contender", "tokens_per_s")
+    return [
+        (
+            f"sample / {rows[0]['engine']} engine: {model} model",
+            of["engine"] / of["sample"],
+            1 / 0.9,
+        )
+        for model, of in rates.items()
+    ]
+
+
+def values_by(
+    rows: list[dict[str, str]], group: str, contender: str, value: str
+) -> dict[str, dict[str, float]]:
+    """Medians of a column by two others."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        of_group = values.setdefault(row[group], {})
+        of_group.setdefault(row[contender], []).append(float(row[value]))
+    return {
+        name: {c: statistics.median(v) for c, v in of_group.items()}
+        for name, of_group in values.items()
+    }
+
+
 def other_bars(results: Path) -> list[Bar]:
     """The sync over a memory copy, and the iteration over the longer of its two halves."""
     bars: list[Bar] = []
@@ -82,7 +118,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path, default=RESULTS / "ratios.png")
     args = parser.parse_args()
-    bars = trl_bars(read(args.results / "trl_comparison.csv")) + other_bars(args.results)
+    bars = trl_bars(read(args.results / "trl_comparison.csv"))
+    bars += learner_bars(read(args.results / "learner_update.csv"))
+    for engine in ("transformers", "vllm"):
+        bars += rollout_bars(read(args.results / f"rollouts_{engine}.csv"))
+    bars += other_bars(args.results)
     if not bars:
         raise SystemExit(f"No CSV file to draw in {args.results}: run the benchmarks first.")
     draw(bars, args.out)

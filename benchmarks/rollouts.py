@@ -144,6 +144,9 @@ def run_case(name: str, args: argparse.Namespace) -> list[dict[str, object]]:
         )
         runner.stop()
     medians = {contender: statistics.median(values) for contender, values in rates.items()}
+    for contender, median in medians.items():
+        share = median / medians["engine"]
+        print(f"{args.engine} {name:8} {contender:7} {median:8.0f} tokens/s, {share:.2f} of engine")
     return [
         {
             "engine": args.engine,
@@ -151,12 +154,11 @@ def run_case(name: str, args: argparse.Namespace) -> list[dict[str, object]]:
             "num_parameters": model.num_parameters(),
             "threads": torch.get_num_threads(),
             "contender": contender,
-            "tokens_per_s": round(medians[contender]),
-            "min": round(min(values)),
-            "max": round(max(values)),
-            "share_of_engine": round(medians[contender] / medians["engine"], 3),
+            "repetition": repetition,
+            "tokens_per_s": round(rate),
         }
         for contender, values in rates.items()
+        for repetition, rate in enumerate(values)
     ]
 
 
@@ -172,8 +174,6 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [row for name in args.models or ("shipped", "random") for row in run_case(name, args)]
-    for row in rows:
-        print("  ".join(f"{key}={value}" for key, value in row.items()))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with args.out.open("w", newline="") as file:
