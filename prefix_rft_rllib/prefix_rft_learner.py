@@ -1,6 +1,7 @@
 """Which connector pieces run on a learner, and in which order."""
 
 import contextlib
+from typing import Any
 
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.annotations import override
@@ -26,6 +27,7 @@ class PrefixRFTLearner(Learner):
                 max_tokens_per_microbatch=self.config.max_tokens_per_microbatch,
                 importance_weight_cap=self.config.applied_importance_weight_cap,
                 num_passes=self.num_passes,
+                without_pass=self.without_pass,
             )
         )
 
@@ -39,3 +41,14 @@ class PrefixRFTLearner(Learner):
             At least as many.
         """
         return own
+
+    def without_pass(self, columns: dict[str, Any]) -> Any:
+        """Rows that need no pass without gradients: their training pass comes before any step.
+
+        Args:
+            columns: All rows of an update.
+
+        Returns:
+            Shape (B,), bool.
+        """
+        raise NotImplementedError

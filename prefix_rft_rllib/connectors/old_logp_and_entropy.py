@@ -20,14 +20,16 @@ REFERENCE_LOGP = "reference_logp"
 class OldLogpAndEntropy(ConnectorV2):
     """Adds `old_logp` and `entropy` of all rows by one pass without gradients.
 
-    All rows take part, those without weight too: prefix tokens of every row are in the pool of the
-    entropy selection (Prefix-RFT, Sec. 3). With a reference model its log-probabilities are added.
+    Rows without weight take part too: prefix tokens of every row are in the pool of the entropy
+    selection (Prefix-RFT, Sec. 3). With a reference model its log-probabilities are added.
 
     Args:
         max_tokens_per_microbatch: Padded tokens of one forward pass.
         importance_weight_cap: Adds `importance_weight`, truncated here; None for none.
         num_passes: From this learner's number of forward passes, how many it shall make: where
             passes communicate, all learners make as many. Default: its own.
+        without_pass: From the columns, which rows are left out, shape (B,), bool: their values are
+            NaN until their training pass gives them. Default: none.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class OldLogpAndEntropy(ConnectorV2):
         max_tokens_per_microbatch: int,
         importance_weight_cap: float | None = None,
         num_passes: Callable[[int], int] = int,
+        without_pass: Callable[[dict[str, Any]], torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self._max_tokens = max_tokens_per_microbatch
         self._cap = importance_weight_cap
         self._num_passes = num_passes
+        self._without_pass = without_pass
 
     @override(ConnectorV2)
     def __call__(
@@ -53,25 +57,43 @@ class OldLogpAndEntropy(ConnectorV2):
     ) -> dict[str, Any]:
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         columns = batch[DEFAULT_MODULE_ID]
-        columns["old_logp"], columns["entropy"] = self._token_logps(module, columns)
+        is_left_out = torch.zeros(len(columns["region"]), dtype=torch.bool)
+        if self._without_pass is not None:
+            is_left_out = self._without_pass(columns).cpu()
+        columns["old_logp"], columns["entropy"] = self._token_logps(module, columns, is_left_out)
         if self._cap is not None:
             columns["importance_weight"] = truncated_importance_weights(
                 columns["old_logp"], columns["engine_logp"], self._cap
             )
         if module.reference is not None:
-            columns[REFERENCE_LOGP], _ = self._token_logps(module, columns, reference=True)
+            every_row = torch.zeros_like(is_left_out)
+            columns[REFERENCE_LOGP], _ = self._token_logps(
+                module, columns, every_row, reference=True
+            )
         return batch
 
     @torch.no_grad()
     def _token_logps(
-        self, module: Any, columns: dict[str, torch.Tensor], reference: bool = False
+        self,
+        module: Any,
+        columns: dict[str, torch.Tensor],
+        is_left_out: torch.Tensor,
+        *,
+        reference: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         input_ids, region = columns["input_ids"], columns["region"]
         logp = torch.zeros_like(input_ids, dtype=torch.float32)
-        entropy = torch.zeros_like(logp)
-        parts = microbatches(row_lengths(region), self._max_tokens)
-        # The last part again, to the same values.
-        parts += [parts[-1]] * (self._num_passes(len(parts)) - len(parts))
+        logp[is_left_out] = torch.nan
+        entropy = logp.clone()
+        wanted = (~is_left_out).nonzero()[:, 0]
+        lengths = row_lengths(region)
+        parts = [
+            (wanted[rows], width)
+            for rows, width in microbatches([lengths[i] for i in wanted.tolist()], self._max_tokens)
+        ]
+        for _ in range(self._num_passes(len(parts)) - len(parts)):
+            first = {"input_ids": input_ids[:1], "region": region[:1]}
+            module.token_logps(first, reference=reference)
         for rows, width in parts:
             part = {"input_ids": input_ids[rows, :width], "region": region[rows, :width]}
             logp[rows, :width], entropy[rows, :width] = module.token_logps(

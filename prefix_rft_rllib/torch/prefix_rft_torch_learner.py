@@ -22,6 +22,7 @@ from prefix_rft_rllib.connectors.old_logp_and_entropy import REFERENCE_LOGP
 from prefix_rft_rllib.core.losses import entropy_bonus, kl_to_reference, policy_loss
 from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
 from prefix_rft_rllib.core.random_draws import uniform
+from prefix_rft_rllib.core.token_selection import All
 from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights
 from prefix_rft_rllib.core.tokens import TokenColumns
 from prefix_rft_rllib.prefix_rft_learner import PrefixRFTLearner
@@ -59,6 +60,29 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
     @override(PrefixRFTLearner)
     def num_passes(self, own: int) -> int:
         return self._parallelism.num_passes(own, self._pool)
+
+    @override(PrefixRFTLearner)
+    def without_pass(self, columns: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Rows of the first minibatch, whose training pass is the old policy's.
+
+        Only those that are trained whatever their entropies are: not the tokens among which a
+        selection chooses, nor rollouts without an advantage. None at all if a later epoch or
+        importance weights read the values.
+        """
+        config, minibatch = self.config, columns[row_data.MINIBATCH]
+        is_trained = torch.zeros_like(minibatch, dtype=torch.bool)
+        if config.num_epochs > 1 or config.applied_importance_weight_cap is not None:
+            return is_trained
+        is_chosen_from = torch.zeros_like(is_trained)
+        tokens = columns_from_dict(columns)
+        for rule in self._objective.rules:
+            has_tokens = tokens.in_region(rule.region).any(dim=1)
+            if isinstance(rule.keep, All):
+                has_worth = tokens.is_demonstration.any(dim=1) | (tokens.advantage != 0)
+                is_trained |= has_tokens & has_worth
+            else:
+                is_chosen_from |= has_tokens
+        return (minibatch == minibatch.min()) & is_trained & ~is_chosen_from
 
     @override(Learner)
     def _create_iterator_if_necessary(
@@ -109,7 +133,6 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
             iteration=self._schedule_iteration,
             pool=self._pool,
         )
-        self._report.add_minibatch_columns(columns, prepared)
         num_response_tokens = self._pool.sum(int(columns.is_response.sum()))
         for parameter in self._params.values():
             parameter.grad = None
@@ -117,7 +140,6 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         parts = self._microbatches(columns, prepared)
         for index, part in enumerate(parts):
             micro = {
-                "columns": columns.rows(part.rows),
                 "weights": prepared.rows(part.rows),
                 "num_response_tokens": num_response_tokens,
                 "counts": part.counts,
@@ -126,7 +148,8 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
                 micro[REFERENCE_LOGP] = rows[REFERENCE_LOGP][part.rows]
             is_last = index + 1 == len(parts)
             with self._parallelism.gradient_sync(self.module[DEFAULT_MODULE_ID], is_last=is_last):
-                loss += self._backward(micro, part.width)
+                loss += self._backward(columns, part, micro)
+        self._report.add_minibatch_columns(columns, prepared)
         grad_norm = self._optimizer_step()
         self._record(rows, columns, prepared, loss=float(loss), grad_norm=grad_norm)
         return {}, {DEFAULT_MODULE_ID: loss}, {}
@@ -139,7 +162,8 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         every pass communicates (a sharded module); DDP exchanges gradients in the last one only.
         """
         lengths = row_lengths(columns.region)
-        is_active = prepared.active_rows().cpu()
+        assert columns.old_logp is not None
+        is_active = (prepared.active_rows() | columns.old_logp.isnan().any(dim=1)).cpu()
         if self.config.entropy_coeff > 0 or self.config.kl_coeff > 0:
             is_active = torch.ones_like(is_active)
         active = is_active.nonzero()[:, 0]
@@ -155,11 +179,13 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         missing = max(1, self._pool.max(len(parts))) - len(parts)
         return [filler] * missing + parts
 
-    def _backward(self, micro: dict[str, Any], width: int) -> torch.Tensor:
+    def _backward(self, columns: TokenColumns, part: _Part, micro: dict[str, Any]) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its share of the loss, detached."""
-        columns = micro["columns"]
-        tokens = {"input_ids": columns.input_ids[:, :width], "region": columns.region[:, :width]}
+        ids, region = columns.input_ids[part.rows], columns.region[part.rows]
+        tokens = {"input_ids": ids[:, : part.width], "region": region[:, : part.width]}
         fwd_out = self.module.forward_train({DEFAULT_MODULE_ID: tokens})
+        _fill_in(columns, part, fwd_out[DEFAULT_MODULE_ID])
+        micro["columns"] = columns.rows(part.rows)
         losses = self.compute_losses(fwd_out=fwd_out, batch={DEFAULT_MODULE_ID: micro})
         loss = losses[DEFAULT_MODULE_ID]
         # Weights are global; DDP averages gradients over learners.
@@ -264,3 +290,13 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         """
         for name, value in self._report.results(self._pool).items():
             self.metrics.log_value((DEFAULT_MODULE_ID, name), value, reduce="mean")
+
+
+def _fill_in(columns: TokenColumns, part: _Part, fwd_out: dict[str, torch.Tensor]) -> None:
+    """Complete rows that had no pass without gradients: their old policy is the one just run."""
+    assert columns.old_logp is not None and columns.entropy is not None
+    is_missing = columns.old_logp[part.rows].isnan().any(dim=1).cpu()
+    rows = part.rows[is_missing]
+    for column, name in ((columns.old_logp, Columns.ACTION_LOGP), (columns.entropy, "entropy")):
+        column[rows] = 0.0
+        column[rows, : part.width] = fwd_out[name].detach()[is_missing].to(column.dtype)

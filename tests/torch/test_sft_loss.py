@@ -9,18 +9,10 @@ PICTURES = ["xxdddddddd", "xdd", "xxxxd", "xddddd", "xxddddddddddd"]
 IGNORED = -100
 
 
-def no_old_policy(module, columns, reference=False):
-    nothing = torch.zeros_like(columns["input_ids"], dtype=torch.float32)
-    return nothing, nothing
-
-
 def sft_gradients(config, rows, dtype, **settings):
     """Gradients and loss of one minibatch by a learner whose model has some precision."""
     learner = build_learner(config.training(method="sft", grad_clip=None, lr=0.0, **settings))
     model_of(learner).to(dtype)
-    # SFT does not read the old policy; that pass stores float32.
-    look_back = learner._learner_connector.connectors[-1]
-    look_back._token_logps = no_old_policy
     steps = record_steps(learner)
     results = update(learner, rows)
     (step,) = steps
