@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prefix_rft_rllib.envs.verifiers.math_answers import (
     MAX_ANSWER_CHARS,
@@ -21,9 +21,12 @@ from prefix_rft_rllib.envs.verifiers.math_answers import (
     is_plain_integer,
 )
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
-from prefix_rft_rllib.envs.verifiers.worker_pool import WorkerPool
+from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
+
+Result = TypeVar("Result")
 
 _EXTRACTIONS = ("boxed", "last")
+_WORK = "prefix_rft_rllib.envs.verifiers.math_worker"
 
 
 class MathVerifier:
@@ -73,7 +76,8 @@ class MathVerifier:
         self.extract = extract
         self.timeout_s = float(timeout_s)
         self.num_workers = num_workers
-        self._pool = WorkerPool(num_workers, memory_limit_mb)
+        work = PoolWork(module=_WORK, settings={"memory_limit_mb": memory_limit_mb})
+        self._pool = WorkerPool(num_workers, work)
 
     def verify(self, response: str, answer: str) -> Verdict:
         """Grade one response.
@@ -197,7 +201,7 @@ class MathVerifier:
         return Verdict.TIMEOUT if result.status == "timeout" else Verdict.ERROR
 
 
-def with_progress(items: Iterable[Verdict], total: int, progress: bool) -> Iterator[Verdict]:
+def with_progress(items: Iterable[Result], total: int, progress: bool) -> Iterator[Result]:
     """Yield the items, with a bar on stderr if `progress`."""
     if not progress:
         yield from items

@@ -56,6 +56,27 @@ class JobResult:
     seconds: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoolWork:
+    """What the workers of a pool do.
+
+    Attributes:
+        module: Import path of a module with `warm_up(settings)`, called once before any worker
+            is forked, and `start_worker(settings)`, called in each new worker, which returns
+            the function from job to answer.
+        settings: Plain data that JSON can hold, for both.
+        interpreter_options: Of the Python interpreter that workers are forked from.
+        environment: Its environment variables; None for the caller's.
+        max_jobs_per_worker: A worker is replaced after this many jobs.
+    """
+
+    module: str
+    settings: Mapping[str, Any]
+    interpreter_options: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
+    max_jobs_per_worker: int = 2000
+
+
 @dataclasses.dataclass
 class _Worker:
     """One worker process as the caller sees it."""
@@ -78,12 +99,14 @@ class _Worker:
 class _Nursery:
     """The process that forks workers on demand. Not thread-safe; the pool holds a lock."""
 
-    def __init__(self, memory_limit_mb: int) -> None:
+    def __init__(self, work: PoolWork) -> None:
+        command = [sys.executable, *work.interpreter_options, str(_WORKER_MAIN)]
         ours, theirs = socket.socketpair()
         ours.settimeout(_START_LIMIT_S)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, str(_WORKER_MAIN), str(theirs.fileno()), str(memory_limit_mb)],
+                [*command, str(theirs.fileno()), work.module, json.dumps(dict(work.settings))],
+                env=work.environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -98,8 +121,8 @@ class _Nursery:
         except OSError as error:
             self.close()
             raise RuntimeError(
-                f"the verifier's worker process did not start with {sys.executable!r}; "
-                "is math-verify installed for this interpreter?"
+                f"the verifier's worker process ({work.module}) did not start with "
+                f"{sys.executable!r}; are its libraries installed for this interpreter?"
             ) from error
 
     @property
@@ -145,20 +168,15 @@ class WorkerPool:
 
     Args:
         num_workers: Jobs that may run at the same time, at least 1.
-        memory_limit_mb: Address space of one worker in MiB.
-        max_jobs_per_worker: A worker is replaced after this many jobs, so that caches of
-            the libraries stay small.
+        work: What they do.
 
     Raises:
         RuntimeError: If the worker process cannot be started.
     """
 
-    def __init__(
-        self, num_workers: int, memory_limit_mb: int, max_jobs_per_worker: int = 2000
-    ) -> None:
+    def __init__(self, num_workers: int, work: PoolWork) -> None:
         self._num_workers = num_workers
-        self._memory_limit_mb = memory_limit_mb
-        self._max_jobs_per_worker = max_jobs_per_worker
+        self._work = work
         self._closed = False
         self._set_up()
         _open_pools.add(self)
@@ -167,7 +185,7 @@ class WorkerPool:
         self._owner_process_id = os.getpid()
         self._lock = threading.Lock()
         self._free_slots = threading.Semaphore(self._num_workers)
-        self._nursery: _Nursery | None = _Nursery(self._memory_limit_mb)
+        self._nursery: _Nursery | None = _Nursery(self._work)
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         # One more than may run: after a kill the next job need not wait for the replacement.
         for _ in range(self._num_workers + 1):
@@ -212,7 +230,7 @@ class WorkerPool:
     def _give_back(self, worker: _Worker | None, result: JobResult) -> None:
         """Return a worker to the idle ones, or replace it without delaying the verdict."""
         if worker is not None:
-            is_fresh = worker.num_jobs < self._max_jobs_per_worker
+            is_fresh = worker.num_jobs < self._work.max_jobs_per_worker
             if result.status == "done" and is_fresh and not result.value.get("retire", False):
                 self._idle.put(worker)
                 return
@@ -241,7 +259,7 @@ class WorkerPool:
                     return None
                 try:
                     if self._nursery is None:
-                        self._nursery = _Nursery(self._memory_limit_mb)
+                        self._nursery = _Nursery(self._work)
                     return self._nursery.fork_worker()
                 except (OSError, RuntimeError):
                     logger.warning("the verifier's nursery process was lost; starting another")

@@ -14,10 +14,11 @@ import pytest
 
 from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict, load_verifier
 from prefix_rft_rllib.envs.verifiers.math_comparison import grade
-from prefix_rft_rllib.envs.verifiers.worker_pool import WorkerPool
+from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 
 LIMIT_S = 1.0
 POWER_TOWER = r"\boxed{9^{9^{9^{9^9}}}}"
+MATH_WORK = "prefix_rft_rllib.envs.verifiers.math_worker"
 WORKER_MAIN = Path(sys.modules[WorkerPool.__module__].__file__).with_name("worker_main.py")
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
@@ -226,7 +227,7 @@ def test_closing_ends_all_processes():
 # Without the package's own imports, which take seconds.
 ORPHAN_SCRIPT = f"""
 import runpy, threading, time
-runpy.run_path({str(WORKER_MAIN)!r})["import_grade"]()
+runpy.run_path({str(WORKER_MAIN)!r})["import_work"]({MATH_WORK!r})
 from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier
 verifier = MathVerifier(timeout_s=300, num_workers=1)
 threading.Thread(target=verifier.verify, args=({POWER_TOWER!r}, "2"), daemon=True).start()
@@ -282,7 +283,9 @@ def test_a_verifier_works_in_a_thread_that_ends_before_the_next_call():
 
 
 def test_a_worker_is_replaced_after_its_share_of_jobs():
-    pool = WorkerPool(num_workers=1, memory_limit_mb=1024, max_jobs_per_worker=2)
+    settings = {"memory_limit_mb": 1024}
+    work = PoolWork(module=MATH_WORK, settings=settings, max_jobs_per_worker=2)
+    pool = WorkerPool(num_workers=1, work=work)
     job = {"operation": "compare", "candidate": "2.0", "gold": "2"}
     first = {worker.process_id for worker in pool._idle.queue}
     assert [pool.run(job, 5.0).value["verdict"] for _ in range(9)] == ["CORRECT"] * 9
@@ -295,7 +298,7 @@ def test_workers_import_neither_torch_nor_ray():
     script = (
         "import sys; sys.argv = ['x']; import runpy;"
         "module = runpy.run_path(sys.orig_argv[-1]);"
-        "module['import_grade']();"
+        f"module['import_work']({MATH_WORK!r});"
         "print(sorted({'torch', 'ray', 'transformers', 'gymnasium'} & set(sys.modules)))"
     )
     output = subprocess.run(

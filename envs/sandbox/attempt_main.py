@@ -1,0 +1,291 @@
+"""The attempt's process: runs model-written code and answers calls to it.
+
+Nothing here is a line of defence: the code runs in this very process and may change all of it.
+What counts is what the process was given before (`enter_room`, limits, user id, descriptors) and
+how its messages are read on the other side.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.machinery
+import importlib.util
+import math
+import os
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from socket import socket
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode
+from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
+
+if TYPE_CHECKING:
+    from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
+
+_LINK = 3
+_PLAIN_BASES: tuple[type[Any], ...] = (
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bytearray,
+    list,
+    tuple,
+    set,
+    frozenset,
+    dict,
+)
+_MUTABLE = (list, dict, set, bytearray)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Descriptors of one program: the link to its judge, and the three standard streams."""
+
+    NAMES: ClassVar[tuple[str, ...]] = ("link", "stdin", "stdout", "stderr")
+
+    link: int
+    stdin: int
+    stdout: int
+    stderr: int
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return the four of them in order."""
+        return astuple(self)
+
+
+def run_attempt(streams: Streams, setting: AttemptSetting) -> None:
+    """Become the attempt: give everything up, then serve; never returns."""
+    exit_code = 1
+    try:
+        _take_streams(streams)
+        channel = Channel(socket(fileno=_LINK), setting.limits.output_bytes)
+        mode, code, header = channel.receive()
+        _import_packages(code, setting.packages)
+        os.chdir(setting.directory)
+        _give_up_rights(setting)
+        if mode == "program":
+            channel.close()
+            exit_code = _run_program(code)
+        else:
+            _Server(channel).serve(code, header)
+            exit_code = 0
+    except ChannelClosedError:
+        exit_code = 0
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+    finally:
+        os._exit(exit_code)
+
+
+def _take_streams(streams: Streams) -> None:
+    os.setsid()
+    # Above all targets first, so that no descriptor is overwritten before it was moved.
+    moved = [os.dup2(number, 100 + place) for place, number in enumerate(streams.descriptors())]
+    for source, target in zip(moved, (_LINK, 0, 1, 2), strict=True):
+        os.dup2(source, target)
+    linux.close_all_but(0, 1, 2, _LINK)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        errors = "backslashreplace" if name == "stderr" else "surrogateescape"
+        stream = open(descriptor, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _import_packages(code: str, packages: dict[str, str]) -> None:
+    """Import the allowed packages that the code names: later their files may be out of reach."""
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    for name, directory in packages.items():
+        if name in code and os.path.isdir(os.path.join(directory, name)):
+            sys.path.append(directory)
+            try:
+                importlib.import_module(name)
+            finally:
+                sys.path.remove(directory)
+    os.environ.clear()
+
+
+def _give_up_rights(setting: AttemptSetting) -> None:
+    """Set the limits and drop user id and capabilities; raises where that fails."""
+    limits = setting.limits
+    seconds = math.ceil(limits.timeout_s) + 1
+    processes = limits.processes
+    if setting.users is None and linux.IS_LINUX and setting.level == "none":
+        processes += linux.num_processes_of(os.getuid())
+    for name, value in (
+        ("RLIMIT_CPU", seconds),
+        ("RLIMIT_NPROC", processes),
+        ("RLIMIT_NOFILE", limits.files),
+        ("RLIMIT_FSIZE", limits.file_bytes),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_MEMLOCK", 0),
+        ("RLIMIT_MSGQUEUE", 0),
+        ("RLIMIT_STACK", 64 * 2**20),
+        ("RLIMIT_AS", limits.memory_bytes),
+    ):
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        linux.limit_resource(name, value, hard)
+    if setting.users is not None:
+        linux.become_user(setting.users.attempt)
+    if linux.IS_LINUX:
+        linux.give_up_privileges()
+        if setting.filter_system_calls:
+            filter_system_calls()
+
+
+def _run_program(code: str) -> int:
+    """Run code as a script that reads standard input; return its exit code."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    sys.argv = ["program.py"]
+    exit_code = 0
+    try:
+        exec(compile(code, "program.py", "exec"), module.__dict__)
+    except SystemExit as error:
+        exit_code = _exit_code(error)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        exit_code = 1
+    finally:
+        _wait_for_threads()
+        _flush()
+    return exit_code
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return int(error.code or 0) & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _wait_for_threads() -> None:
+    """Wait for other threads than daemons, as the interpreter does when a script ends."""
+    import threading
+
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+
+
+class _Server:
+    """Answers the judge: loads the code, looks names up, calls."""
+
+    def __init__(self, channel: Channel):
+        self._channel = channel
+        self._objects: list[Any] = []
+        self._numbers: dict[int, int] = {}  # by id(); the list keeps the objects alive
+        self._module = types.ModuleType("solution")
+        sys.modules["solution"] = self._module
+
+    def serve(self, code: str, header: str) -> None:
+        """Load the code, then answer one request after the other until the judge is gone."""
+        try:
+            program = compile(code, "solution.py", "exec")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self._reply(("unreadable", f"{type(error).__name__}: {error}"[:500]))
+            return
+        try:
+            exec(header, self._module.__dict__)
+            exec(program, self._module.__dict__)
+        except BaseException as error:
+            self._reply(_raised(error))
+        else:
+            self._reply(("value", None, {}))
+        while True:
+            operation, *arguments = self._channel.receive(self._objects.__getitem__)
+            try:
+                answer = getattr(self, f"_{operation}")(*arguments)
+            except BaseException as error:
+                answer = _raised(error)
+            self._reply(answer)
+            _flush()
+
+    def _name(self, name: str) -> tuple[Any, ...]:
+        if name not in self._module.__dict__:
+            return ("missing", name)
+        return ("value", self._module.__dict__[name], {})
+
+    def _builtin(self, name: str) -> tuple[Any, ...]:
+        return ("value", getattr(builtins, name), {})
+
+    def _get(self, target: Any, name: str) -> tuple[Any, ...]:
+        return ("value", getattr(target, name), {})
+
+    def _set(self, target: Any, name: str, value: Any) -> tuple[Any, ...]:
+        setattr(target, name, value)
+        return ("value", None, {})
+
+    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        places = [*enumerate(args), *kwargs.items()]
+        changeable = {key: value for key, value in places if type(value) in _MUTABLE}
+        before = {key: self._bytes_of(value) for key, value in changeable.items()}
+        result = target(*args, **kwargs)
+        changed = {
+            key: value
+            for key, value in changeable.items()
+            if self._bytes_of(value) != before[key] and type(value) in _MUTABLE
+        }
+        return ("value", result, changed)
+
+    def _bytes_of(self, value: Any) -> bytes:
+        return encode(value, self._channel.max_bytes, self._replace)
+
+    def _reply(self, answer: tuple[Any, ...]) -> None:
+        try:
+            self._channel.send(answer, self._replace)
+        except PlainDataError as error:
+            self._channel.send(("unplain", str(error)))
+
+    def _replace(self, value: Any) -> Any:
+        """Return the plain value that an instance of a derived type holds, or a handle."""
+        for base in _PLAIN_BASES:
+            if isinstance(value, base):
+                return base(value)
+        if type(value).__module__ == "numpy" and hasattr(value, "item") and not value.shape:
+            plain = value.item()
+            if type(plain) is not type(value):
+                return plain
+        number = self._numbers.setdefault(id(value), len(self._objects))
+        if number == len(self._objects):
+            self._objects.append(value)
+        return Handle(number)
+
+
+def _raised(error: BaseException) -> tuple[Any, ...]:
+    """Describe an exception by its nearest builtin type and a short message."""
+    for kind in _builtin_kinds(type(error)):
+        try:
+            message = str(error)[:300]
+        except BaseException:
+            message = ""
+        return ("raised", kind, message, type(error).__name__[:100])
+    return ("raised", "Exception", "", type(error).__name__[:100])
+
+
+def _builtin_kinds(kind: type) -> Iterator[str]:
+    for base in kind.__mro__:
+        if getattr(builtins, base.__name__, None) is base:
+            yield base.__name__

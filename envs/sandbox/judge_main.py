@@ -1,0 +1,264 @@
+"""The judge's process: runs the tests of one attempt, and alone says whether they passed.
+
+The tests' code and the expected values are in this process only. It shares a socket with the
+attempt and one with its worker, and runs under a user id of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import importlib
+import math
+import os
+import socket
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from typing import Any
+
+from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
+from prefix_rft_rllib.envs.sandbox.remote import Attempt, AttemptFailed, TestsBroken, describe
+from prefix_rft_rllib.envs.sandbox.user_ids import UserIds
+
+_MAX_TEXT = 500
+_PASSED, _FAILED = "__test_passed__", "__test_failed__"
+_JUDGE_MEMORY = 4 * 2**30
+
+
+class TestFailed(BaseException):
+    """One test failed, and the others need not be run."""
+
+
+def run_judge(control: socket.socket, limits: SandboxLimits, users: UserIds | None) -> None:
+    """Wait for a job, run its tests, report; never returns.
+
+    Args:
+        control: To the worker, which sends a descriptor (the link to the attempt) and then the
+            job; the report goes back the same way.
+        limits: The attempt's; the judge gets the same time and more memory.
+        users: Whose `judge` id to take; None to stay who it is.
+    """
+    channel = Channel(control, 2**30)
+    nonce = ""
+    try:
+        linux.close_all_but(control.fileno())
+        if linux.IS_LINUX:
+            linux.die_with_parent()
+            linux.refuse_inspection()
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        job = channel.receive()
+        nonce = job["nonce"]
+        link = Channel(socket.socket(fileno=descriptors[0]), limits.output_bytes + 2**16)
+        _import_modules_of(job)
+        _give_up_rights(limits, users)
+        channel.send({**Judge(Attempt(link), job).run(), "nonce": nonce})
+    except (ChannelClosedError, IndexError):
+        pass  # The worker ended: nobody waits for a report.
+    except BaseException as error:
+        channel.send({"outcome": "error", "reason": describe(error), "gone": False, "nonce": nonce})
+    finally:
+        os._exit(0)
+
+
+def _import_modules_of(job: dict[str, Any]) -> None:
+    """Import what the tests import, while the standard library can surely be read."""
+    for source in (job["setup"], job["helpers"], *job["tests"]):
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(source)):
+                names = [alias.name for alias in node.names] if type(node) is ast.Import else []
+                names += [node.module or ""] if type(node) is ast.ImportFrom else []
+                for name in names:
+                    if name.split(".")[0] in sys.stdlib_module_names:
+                        importlib.import_module(name)
+
+
+def _give_up_rights(limits: SandboxLimits, users: UserIds | None) -> None:
+    for name, value in (
+        ("RLIMIT_CPU", math.ceil(limits.timeout_s) + 2),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_AS", max(_JUDGE_MEMORY, limits.memory_bytes)),
+    ):
+        linux.limit_resource(name, value)
+    if users is not None:
+        linux.become_user(users.judge)
+    if linux.IS_LINUX:
+        linux.give_up_privileges()
+        linux.refuse_inspection()
+
+
+@dataclass
+class _Count:
+    passed: int = 0
+    failed: int = 0
+    first_failure: str = ""
+    reason: str = ""
+    got: str = ""
+
+
+class Judge:
+    """Runs the tests of one job against one attempt.
+
+    Args:
+        attempt: The attempt, not loaded yet.
+        job: Plain data: `code` and `header` (for the attempt); `setup`, `helpers` and `tests`
+            (sources, for the judge); `entry_point` (an expression, or ""); `calls_check`
+            (whether the tests define `check(candidate)`, which is to be called); `run_all`
+            (whether to go on after a failed test).
+    """
+
+    def __init__(self, attempt: Attempt, job: dict[str, Any]):
+        self._attempt = attempt
+        self._job = job
+        self._count = _Count()
+        self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+
+    def run(self) -> dict[str, Any]:
+        """Return the report: `outcome` ("passed", "failed", "unreadable", "error") and why."""
+        outcome, reason = "failed", ""
+        num_tests = 1
+        try:
+            programs = self._compiled()
+            num_tests = max(1, sum(_num_asserts(source) for source in self._job["tests"]))
+            self._attempt.load(self._job["code"], self._job["header"])
+            self._prepare()
+            self._run_tests(programs)
+            if self._attempt.failure is None and self._count.failed == 0:
+                outcome = "passed"
+        except AttemptFailed as error:
+            outcome = "unreadable" if error.kind == "unreadable" else "failed"
+        except TestFailed:
+            pass
+        except TestsBroken as error:
+            outcome, reason = "error", str(error)
+        except BaseException as error:
+            self._test_failed(error, self._place(error))
+        failure = self._attempt.failure
+        if outcome == "failed" and failure is not None:
+            reason = failure.reason
+        return self._report(outcome, reason or self._count.reason, num_tests)
+
+    def _report(self, outcome: str, reason: str, num_tests: int) -> dict[str, Any]:
+        count = self._count
+        total = max(num_tests, count.passed + count.failed)
+        return {
+            "outcome": outcome,
+            "reason": reason[:_MAX_TEXT],
+            "test": count.first_failure[:_MAX_TEXT],
+            "got": count.got[:_MAX_TEXT],
+            "gone": self._attempt.failure is not None and self._attempt.failure.kind == "gone",
+            "num_passed": total if outcome == "passed" else min(count.passed, total - 1),
+            "num_tests": total,
+        }
+
+    def _compiled(self) -> list[types.CodeType]:
+        programs = []
+        try:
+            for source in self._job["tests"]:
+                tree = _AssertCounter(self._job["run_all"]).visit(ast.parse(source))
+                ast.fix_missing_locations(tree)
+                programs.append(compile(tree, "<tests>", "exec", optimize=0))
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise TestsBroken(f"the tests cannot be compiled: {error}") from error
+        if not any("assert" in source or "raise" in source for source in self._job["tests"]):
+            raise TestsBroken("the tests hold no assertion, so that anything would pass")
+        return programs
+
+    def _prepare(self) -> None:
+        """Fill the tests' globals: trusted sources first, the attempt's names last."""
+        wanted = _free_names([self._job["setup"], *self._job["tests"]])
+        entry_names = _free_names([self._job["entry_point"]])
+        for name in sorted(entry_names | wanted):
+            if name not in entry_names and name in sys.stdlib_module_names:
+                self._namespace[name] = importlib.import_module(name)
+            elif name in entry_names or not hasattr(builtins, name):
+                with contextlib.suppress(NameError):
+                    self._namespace[name] = self._attempt.name(name)
+        own = {name: self._namespace[name] for name in entry_names & self._namespace.keys()}
+        try:
+            exec(compile(self._job["helpers"], "<helpers>", "exec"), self._namespace)
+            exec(compile(self._job["setup"], "<setup>", "exec"), self._namespace)
+        except (SyntaxError, ImportError) as error:
+            raise TestsBroken(f"the setup of the tests failed: {describe(error)}") from error
+        self._namespace.update(own)
+
+    def _run_tests(self, programs: list[types.CodeType]) -> None:
+        self._namespace[_PASSED] = self._test_passed
+        self._namespace[_FAILED] = self._test_failed
+        for program, source in zip(programs, self._job["tests"], strict=True):
+            try:
+                exec(program, self._namespace)
+            except Exception as error:
+                is_single = len(programs) == 1
+                self._test_failed(error, self._place(error) if is_single else source)
+                if not self._job["run_all"]:
+                    raise TestFailed from error
+        if self._job["calls_check"]:
+            candidate = eval(self._job["entry_point"], self._namespace)
+            self._namespace["check"](candidate)
+
+    def _test_passed(self) -> None:
+        self._count.passed += 1
+
+    def _test_failed(self, error: BaseException, test: str) -> None:
+        count = self._count
+        count.failed += 1
+        if count.failed == 1:
+            count.first_failure, count.reason = test.strip(), describe(error)
+            if type(error) is AssertionError and not error.args:
+                count.reason = "the assertion does not hold"
+            with contextlib.suppress(Exception):
+                count.got = repr(self._attempt.last_result)
+
+    def _place(self, error: BaseException) -> str:
+        """Return the line of the tests on which an exception arose."""
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
+        lines = self._job["tests"][0].splitlines()
+        number = (frames[-1].lineno or 0) if frames else 0
+        return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+class _AssertCounter(ast.NodeTransformer):
+    """Has every assert statement counted and, with `go_on`, the tests go on after a failure."""
+
+    def __init__(self, go_on: bool):
+        self._go_on = go_on
+
+    def visit_Assert(self, node: ast.Assert) -> Any:
+        """Follow the statement by a call, or put it into a try statement."""
+        passed = ast.parse(f"{_PASSED}()").body
+        if not self._go_on:
+            return [ast.copy_location(statement, node) for statement in [node, *passed]]
+        wrapped = ast.parse(
+            f"try: pass\nexcept Exception as __error: {_FAILED}(__error, {ast.unparse(node)!r})"
+        ).body[0]
+        assert isinstance(wrapped, ast.Try)
+        wrapped.body, wrapped.orelse = [node], passed
+        return ast.copy_location(wrapped, node)
+
+
+def _num_asserts(source: str) -> int:
+    return sum(type(node) is ast.Assert for node in ast.walk(ast.parse(source)))
+
+
+def _free_names(sources: list[str]) -> set[str]:
+    """Return the names that sources read and nowhere bind."""
+    read: set[str] = set()
+    bound: set[str] = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            match node:
+                case ast.Name(id=name, ctx=ast.Load()):
+                    read.add(name)
+                case ast.Name(id=name) | ast.arg(arg=name):
+                    bound.add(name)
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    bound.add(name)
+                case ast.alias(name=name, asname=other):
+                    bound.add((other or name).split(".")[0])
+    return read - bound
