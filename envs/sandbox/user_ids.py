@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ class UserIds:
 
     def remove_traces(self) -> None:
         """Remove what the attempt left where everybody may write: files and shared memory."""
-        for directory in _SHARED_DIRECTORIES:
+        for directory in {*_SHARED_DIRECTORIES, tempfile.gettempdir()}:
             try:
                 entries = list(os.scandir(directory))
             except OSError:

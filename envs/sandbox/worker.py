@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -82,14 +83,14 @@ class _Worker:
         users = None
         if os.getuid() == 0 and linux.IS_LINUX:
             users = UserIds.claim(settings["first_user_id"])
-            if _level == "none":
-                users.end_processes()  # Of a worker that was itself killed.
-        own_directory = _level == "none"
+            if _level == "none":  # A worker that was itself killed may have left something.
+                users.end_processes()
+                users.remove_traces()
         self._setting = AttemptSetting(
             level=_level,
             limits=limits,
             users=users,
-            directory=_new_directory(users) if own_directory else DIRECTORY,
+            directory=_new_name() if _level == "none" else DIRECTORY,
             packages=settings["packages"],
             filter_system_calls=_can_filter,
         )
@@ -103,7 +104,6 @@ class _Worker:
             self._keeper = Keeper(self._setting)
         except OSError:
             self._end_judge()
-            self._remove_directory()
             raise
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -113,6 +113,7 @@ class _Worker:
         else:
             supervision = Supervision(self._keeper, self._judge_control, self._setting.limits)
             try:
+                self._make_directory()
                 answer = supervision.run(job)
             except Exception as error:
                 logging.debug("the worker failed", exc_info=True)
@@ -138,13 +139,17 @@ class _Worker:
         os.waitpid(self._judge_id, 0)
         self._judge_control.close()
 
+    def _make_directory(self) -> None:
+        setting = self._setting
+        if setting.level == "none":
+            os.mkdir(setting.directory, 0o700)
+            if setting.users is not None:
+                os.chown(setting.directory, setting.users.attempt, setting.users.attempt)
+
     def _remove_directory(self) -> None:
         if self._setting.level == "none":
             shutil.rmtree(self._setting.directory, ignore_errors=True)
 
 
-def _new_directory(users: UserIds | None) -> str:
-    directory = tempfile.mkdtemp(prefix="prefix_rft_attempt_")
-    if users is not None:
-        os.chown(directory, users.attempt, users.attempt)
-    return directory
+def _new_name() -> str:
+    return os.path.join(tempfile.gettempdir(), f"prefix_rft_attempt_{secrets.token_hex(8)}")
