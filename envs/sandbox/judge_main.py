@@ -212,8 +212,10 @@ class Judge:
             count.first_failure, count.reason = test.strip(), describe(error)
             if type(error) is AssertionError and not error.args:
                 count.reason = "the assertion does not hold"
-            with contextlib.suppress(Exception):
+            failure = self._attempt.failure
+            with contextlib.suppress(Exception, AttemptFailed):
                 count.got = repr(self._attempt.last_result)
+            self._attempt.failure = failure  # Showing a remote value is no fault of its.
 
     def _place(self, error: BaseException) -> str:
         """Return the line of the tests on which an exception arose."""

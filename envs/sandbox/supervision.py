@@ -18,6 +18,7 @@ from prefix_rft_rllib.envs.sandbox.plain_data import PlainDataError
 from prefix_rft_rllib.envs.sandbox.program import Program, TooMuchOutputError
 
 _SHOWN = 1000
+_EXIT_S = 0.2
 _VERDICTS = {
     "passed": "CORRECT",
     "failed": "WRONG",
@@ -100,6 +101,15 @@ class Supervision:
             raise ChannelClosedError("the keeper of the attempt's processes is gone")
         return status
 
+    def _exit_status_soon(self) -> int | None:
+        """Return the exit status of a program that let its link go; None if it still runs."""
+        assert self._program is not None
+        end = time.monotonic() + _EXIT_S
+        while (left := end - time.monotonic()) > 0:
+            if self._program.wait([self._keeper.fileno()], left):
+                return self._keeper.receive_exit()
+        return None
+
     def _judged(self, job: Mapping[str, Any]) -> dict[str, Any]:
         link = self._launch(b"")
         nonce = secrets.token_hex(16)
@@ -121,7 +131,7 @@ class Supervision:
         verdict = _VERDICTS[report.pop("outcome")]
         if report.pop("gone"):
             if exit_status is None:
-                exit_status = self._wait_for_exit()
+                exit_status = self._exit_status_soon()
             report["reason"] += f": {_description(exit_status)}"
             verdict = "TIMEOUT" if _is_cpu_limit(exit_status) else verdict
         else:
@@ -185,11 +195,17 @@ class Supervision:
         return None
 
 
-def _is_cpu_limit(exit_status: int) -> bool:
-    return os.WIFSIGNALED(exit_status) and os.WTERMSIG(exit_status) == signal.SIGXCPU
+def _is_cpu_limit(exit_status: int | None) -> bool:
+    return (
+        exit_status is not None
+        and os.WIFSIGNALED(exit_status)
+        and os.WTERMSIG(exit_status) == signal.SIGXCPU
+    )
 
 
-def _description(exit_status: int) -> str:
+def _description(exit_status: int | None) -> str:
+    if exit_status is None:
+        return "it closed its link"
     if os.WIFSIGNALED(exit_status):
         number = os.WTERMSIG(exit_status)
         with contextlib.suppress(ValueError):

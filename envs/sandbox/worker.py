@@ -34,10 +34,10 @@ Job = Mapping[str, Any]
 # and works even where its user cannot read the interpreter's files.
 _PRELOADED = """
 abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses
-datetime decimal difflib enum fractions functools graphlib hashlib heapq inspect io itertools json
-keyword logging math numbers operator os.path pathlib pickle platform pprint queue random re secrets
-statistics string struct sys tempfile textwrap threading time timeit traceback types typing
-unicodedata unittest uuid warnings weakref zlib
+datetime decimal difflib encodings.idna encodings.latin_1 enum fractions functools graphlib hashlib
+heapq inspect io itertools json keyword logging math numbers operator os.path pathlib pickle
+platform pprint queue random re secrets statistics string struct subprocess sys tempfile textwrap
+threading time timeit traceback types typing unicodedata unittest uuid warnings weakref zlib
 """
 
 _level = "none"
