@@ -1,214 +1,224 @@
-r"""Grade a file of responses with the math verifier.
+r"""Grade a file of responses with the math verifier and the code verifier.
 
-    python -m prefix_rft_rllib.verify FILE.jsonl[.gz] [--extract boxed|last] [--out GRADED.jsonl]
+    python -m prefix_rft_rllib.verify FILE.jsonl[.gz] [--problems PROBLEMS.jsonl[.gz]]
+        [--extract boxed|last] [--extract-code block|whole|block_or_whole] [--out GRADED.jsonl]
 
-Each line of FILE is an object with `response` and `gold` (texts) and, if wanted, `kind`
-and `expected`:
+Each line of FILE is an object with `response` and what to grade it by:
 
-* kind "response" (the default): the response is graded as in training, its answer taken
-  from the last `\boxed{}` (`--extract boxed`) or from its last expression (`--extract last`);
-* kind "answer_pair": `response` and `gold` are two answers, which are compared;
-* kinds "choice" and "format" are not for this verifier: counted, not graded.
+* `gold`, a text, and `kind` "response" (the default): math, graded as in training, the answer
+  taken from the last `\boxed{}` (`--extract boxed`) or from the last expression (`--extract last`);
+* `gold` and `kind` "answer_pair": `response` and `gold` are two answers, which are compared;
+* `tests`, an object, and maybe `entry_point` and `prompt`: code, graded by running the tests;
+* only `problem_id`: the problem of that id in PROBLEMS supplies `answer` or `tests`.
 
-`expected` (true or false) says whether the verdict should be CORRECT; rows where it is not
-so are listed. All other fields are carried to `--out` unread.
+Kinds "choice" and "format" are for neither verifier: counted, not graded. `expected` (true or
+false, "pass" or "fail") says whether the verdict should be CORRECT; rows where it is not so are
+listed. All other fields are carried to `--out` unread.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
-import gzip
 import json
+import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, cast
 
 from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict
+from prefix_rft_rllib.envs.verifiers.code_verifier import (
+    EXTRACTIONS,
+    ISOLATIONS,
+    CodeResult,
+    CodeVerifier,
+)
+from prefix_rft_rllib.verify_rows import (
+    CODE_KIND,
+    MATH_KINDS,
+    Row,
+    open_text,
+    read_problems,
+    read_rows,
+)
 
-GRADED_KINDS = ("response", "answer_pair")
-SKIPPED_KINDS = ("choice", "format")
+MATH_TIMEOUT_S, CODE_TIMEOUT_S = 5.0, 10.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One checked line of the input file.
-
-    Attributes:
-        line: Line number, from 1.
-        fields: Everything the line holds.
-        kind: One of `GRADED_KINDS` or `SKIPPED_KINDS`.
-    """
-
-    line: int
-    fields: dict[str, Any]
-    kind: str
-
-    @property
-    def is_graded(self) -> bool:
-        """True if the math verifier applies to the row."""
-        return self.kind in GRADED_KINDS
-
-    @property
-    def expected(self) -> bool | None:
-        """Whether the verdict should be CORRECT, None if the row does not say."""
-        return self.fields.get("expected")
+Outcome = Verdict | CodeResult | None
 
 
-def open_text(path: Path, mode: str) -> IO[str]:
-    """Open a text file, compressed if its name ends in .gz.
-
-    Lines end at a line feed only: some texts contain other line separators (U+2028).
-    """
-    if path.suffix == ".gz":
-        return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8", newline="\n"))
-    return open(path, mode, encoding="utf-8", newline="\n")
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Read and check the rows of a file.
+class Verifiers:
+    """The verifiers that the rows of a file need, and no others.
 
     Args:
-        path: A JSONL file, compressed or not. Empty lines are skipped.
-
-    Yields:
-        The rows in order.
-
-    Raises:
-        ValueError: If a row is malformed; names file, line and field.
+        rows: The rows.
+        options: Of the command line.
     """
-    with open_text(path, "r") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _checked_row(line, number, f"{path}, line {number}")
+
+    def __init__(self, rows: Sequence[Row], options: argparse.Namespace):
+        kinds = {row.kind for row in rows}
+        self.math: MathVerifier | None = None
+        self.code: CodeVerifier | None = None
+        if kinds & set(MATH_KINDS):
+            self.math = MathVerifier(
+                extract=options.extract,
+                timeout_s=MATH_TIMEOUT_S if options.timeout is None else options.timeout,
+                num_workers=options.workers,
+            )
+        if CODE_KIND in kinds:
+            self.code = CodeVerifier(
+                extract=options.extract_code,
+                timeout_s=CODE_TIMEOUT_S if options.timeout is None else options.timeout,
+                num_workers=options.workers,
+                isolation=options.isolation,
+                require_isolation=options.require_isolation,
+                run_all=True,
+            )
+
+    def grade(self, row: Row) -> Outcome:
+        """Grade one row; None where no verifier applies."""
+        response = row.fields.get("response", "")
+        if row.kind == CODE_KIND and self.code is not None:
+            return self.code.verify(response, **row.problem)
+        if row.kind == "response" and self.math is not None:
+            return self.math.verify(response, row.fields["gold"])
+        if row.kind == "answer_pair" and self.math is not None:
+            return self.math.compare(row.fields["gold"], response)
+        return None
+
+    @property
+    def num_workers(self) -> int:
+        """Rows that may be graded at a time."""
+        return max([v.num_workers for v in (self.math, self.code) if v is not None], default=1)
+
+    def close(self) -> None:
+        """End the verifiers' processes."""
+        for verifier in (self.math, self.code):
+            if verifier is not None:
+                verifier.close()
 
 
-def _checked_row(line: str, number: int, place: str) -> Row:
-    try:
-        fields = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{place}: not a JSON object: {error}") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{place}: must be a JSON object, got {type(fields).__name__}")
-    kind = fields.get("kind", "response")
-    if kind not in GRADED_KINDS + SKIPPED_KINDS:
-        raise ValueError(
-            f"{place}, field `kind`: got {kind!r}; must be one of "
-            f"{list(GRADED_KINDS + SKIPPED_KINDS)} or left out (= 'response')"
-        )
-    for name in ("response", "gold") if kind in GRADED_KINDS else ():
-        if not isinstance(fields.get(name), str):
-            got = repr(fields[name])[:80] if name in fields else "no such field"
-            raise ValueError(f"{place}, field `{name}`: must be a text, got {got}")
-    if not isinstance(fields.get("expected"), bool | None):
-        raise ValueError(
-            f"{place}, field `expected`: must be true, false or left out, "
-            f"got {fields['expected']!r:.80}"
-        )
-    return Row(number, fields, kind)
-
-
-def grade_rows(rows: Sequence[Row], verifier: MathVerifier, progress: bool) -> list[Verdict | None]:
+def grade_rows(rows: Sequence[Row], verifiers: Verifiers, progress: bool) -> list[Outcome]:
     """Grade rows, several at a time.
 
     Args:
         rows: The rows.
-        verifier: Grades them; its `extract` holds for all rows of kind "response".
+        verifiers: Those of the rows' kinds.
         progress: Show a progress bar on stderr.
 
     Returns:
-        A verdict for each row, None where the verifier does not apply.
+        A verdict, or for code a result, for each row; None where no verifier applies.
     """
-
-    def grade(row: Row) -> Verdict | None:
-        if row.kind == "answer_pair":
-            return verifier.compare(row.fields["gold"], row.fields["response"])
-        if row.kind == "response":
-            return verifier.verify(row.fields["response"], row.fields["gold"])
-        return None
-
     from tqdm import tqdm
 
-    with ThreadPoolExecutor(verifier.num_workers) as executor:
-        verdicts = executor.map(grade, rows)
-        return list(tqdm(verdicts, total=len(rows), unit="row", disable=not progress))
+    with ThreadPoolExecutor(verifiers.num_workers) as executor:
+        outcomes = executor.map(verifiers.grade, rows)
+        return list(tqdm(outcomes, total=len(rows), unit="row", disable=not progress))
 
 
-def report(rows: Sequence[Row], verdicts: Sequence[Verdict | None], seconds: float) -> str:
+def verdict_of(outcome: Outcome) -> Verdict | None:
+    """Return the verdict of an outcome."""
+    return outcome.verdict if isinstance(outcome, CodeResult) else outcome
+
+
+def report(rows: Sequence[Row], outcomes: Sequence[Outcome], seconds: float) -> str:
     """Return the summary the command prints: counts, disagreements, rate."""
-    graded = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if verdict]
-    counts = collections.Counter(str(verdict) for _, verdict in graded)
+    graded = [(row, item) for row, item in zip(rows, outcomes, strict=True) if item]
+    counts = collections.Counter(str(verdict_of(outcome)) for _, outcome in graded)
     skipped = collections.Counter(row.kind for row in rows if not row.is_graded)
-    labelled = [(row, verdict) for row, verdict in graded if row.expected is not None]
+    labelled = [(row, outcome) for row, outcome in graded if row.expected is not None]
     disagreements = [pair for pair in labelled if not _agrees(*pair)]
     lines = [
         f"graded {len(graded)} rows in {seconds:.2f} s ({len(graded) / seconds:.1f} per second)"
     ]
     lines += [f"  {verdict:<12} {counts[verdict]:>7}" for verdict in Verdict]
     lines += [f"not applicable: {sum(skipped.values())} {dict(skipped) or ''}".rstrip()]
+    levels = {outcome.isolation for _, outcome in graded if isinstance(outcome, CodeResult)} - {""}
+    lines += [f"isolation of code: {', '.join(sorted(levels))}"] if levels else []
     if labelled:
         agreeing = len(labelled) - len(disagreements)
         share = 100 * agreeing / len(labelled)
         lines.append(f"agree with `expected`: {agreeing} of {len(labelled)} ({share:.2f}%)")
-    for row, verdict in disagreements:
-        fields = row.fields
-        label = f", {fields['label_class']}" if "label_class" in fields else ""
-        lines.append(
-            f"  line {row.line}, id {fields.get('id', '-')} ({row.kind}{label}): {verdict}, "
-            f"expected {'CORRECT' if row.expected else 'not CORRECT'}; "
-            f"gold {_shortened(fields['gold'])}, response {_shortened(fields['response'])}"
-        )
+    lines += [_disagreement(*pair) for pair in disagreements]
     return "\n".join(lines)
 
 
-def _agrees(row: Row, verdict: Verdict) -> bool:
-    return (verdict is Verdict.CORRECT) == row.expected
+def _disagreement(row: Row, outcome: Outcome) -> str:
+    fields = row.fields
+    label = f", {fields['label_class']}" if "label_class" in fields else ""
+    if isinstance(outcome, CodeResult):
+        why = f"{outcome.reason}; test {_shortened(outcome.test)}, got {_shortened(outcome.got)}"
+    else:
+        why = f"gold {_shortened(fields['gold'])}, response {_shortened(fields['response'])}"
+    return (
+        f"  line {row.line}, id {fields.get('id', '-')} ({row.kind}{label}): "
+        f"{verdict_of(outcome)}, expected {'CORRECT' if row.expected else 'not CORRECT'}; {why}"
+    )
+
+
+def _agrees(row: Row, outcome: Outcome) -> bool:
+    return (verdict_of(outcome) is Verdict.CORRECT) == row.expected
 
 
 def _shortened(text: str, width: int = 60) -> str:
     return ascii(text if len(text) <= width else "..." + text[-width:])
 
 
-def write_graded(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict | None]) -> None:
-    """Write the rows with `verdict` (null where not applicable) and `agrees` added."""
+def write_graded(path: Path, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:
+    """Write the rows with `verdict` (null where not applicable) and `agrees` added.
+
+    Code rows also get what the verifier found out: `reason`, `test`, `got`, `output`,
+    `num_passed`, `num_tests`, `isolation`, `seconds`.
+    """
     with open_text(path, "w") as file:
-        for row, verdict in zip(rows, verdicts, strict=True):
-            agrees = None if verdict is None or row.expected is None else _agrees(row, verdict)
-            graded = {**row.fields, "verdict": verdict and verdict.value, "agrees": agrees}
+        for row, outcome in zip(rows, outcomes, strict=True):
+            found = dataclasses.asdict(outcome) if isinstance(outcome, CodeResult) else {}
+            agrees = None if outcome is None or row.expected is None else _agrees(row, outcome)
+            verdict = verdict_of(outcome)
+            verdict_name = None if verdict is None else verdict.value
+            graded = {**row.fields, **found, "verdict": verdict_name, "agrees": agrees}
             file.write(json.dumps(graded) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m prefix_rft_rllib.verify", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("file", type=Path, metavar="FILE.jsonl[.gz]")
+    parser.add_argument("--problems", type=Path, help="answers and tests, by `problem_id`")
+    parser.add_argument("--extract", choices=["boxed", "last"], default="boxed", help="of math")
+    parser.add_argument("--extract-code", choices=EXTRACTIONS, default="block_or_whole")
+    parser.add_argument("--isolation", choices=ISOLATIONS, default="auto", help="of code")
+    parser.add_argument("--require-isolation", action="store_true", help="refuse to run without")
+    parser.add_argument("--out", type=Path, metavar="GRADED.jsonl", help="write graded rows here")
+    parser.add_argument("--timeout", type=float, help="seconds a row (math 5, code 10)")
+    parser.add_argument("--workers", type=int, default=None, help="default: CPU cores, at most 4")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, or 2 if the input cannot be graded."""
-    parser = argparse.ArgumentParser(prog="python -m prefix_rft_rllib.verify", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("file", type=Path, metavar="FILE.jsonl[.gz]")
-    parser.add_argument("--extract", choices=["boxed", "last"], default="boxed")
-    parser.add_argument("--out", type=Path, metavar="GRADED.jsonl", help="write graded rows here")
-    parser.add_argument("--timeout", type=float, default=5.0, help="seconds a row (default 5)")
-    parser.add_argument("--workers", type=int, default=None, help="default: CPU cores, at most 4")
-    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = _parser().parse_args(arguments)
     try:
-        rows = list(read_rows(options.file))
+        problems = read_problems(options.problems) if options.problems else {}
+        rows = list(read_rows(options.file, problems))
         if not rows:
             raise ValueError(f"{options.file}: no rows; expected one JSON object a line")
-        verifier = MathVerifier(
-            extract=options.extract, timeout_s=options.timeout, num_workers=options.workers
-        )
-    except (OSError, ValueError) as error:
+        verifiers = Verifiers(rows, options)
+    except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with verifier:
+    with contextlib.closing(verifiers):
         begin = time.perf_counter()
-        verdicts = grade_rows(rows, verifier, progress=True)
+        outcomes = grade_rows(rows, verifiers, progress=True)
         seconds = time.perf_counter() - begin
-    print(report(rows, verdicts, seconds))
+    print(report(rows, outcomes, seconds))
     if options.out is not None:
-        write_graded(options.out, rows, verdicts)
+        write_graded(options.out, rows, outcomes)
     return 0
 
 

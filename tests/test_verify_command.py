@@ -72,3 +72,50 @@ def test_a_missing_or_empty_file_is_a_clear_error(tmp_path, capsys):
     assert main([str(tmp_path / "none.jsonl")]) == 2
     assert main([write(tmp_path / "empty.jsonl", [""])]) == 2
     assert "no rows" in capsys.readouterr().err
+
+
+ADD = {"kind": "asserts", "asserts": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]}
+ECHO = {"kind": "stdin_stdout", "cases": [{"input": "a b", "output": "a b\n"}]}
+CODE_ROWS = [
+    {"id": "a", "response": "def add(a, b): return a + b", "tests": ADD, "expected": "pass"},
+    {"id": "b", "response": "def add(a, b): return 3", "tests": ADD, "expected": "pass"},
+    {"id": "c", "response": "```python\nprint(input())\n```", "tests": ECHO, "expected": True},
+    {"id": "d", "response": "def add(a, b): return a - b", "problem_id": "p", "expected": "fail"},
+    {"id": "e", "response": r"\boxed{2/4}", "problem_id": "m", "expected": True},
+]
+PROBLEMS = [
+    {"id": "p-0", "problem_id": "p", "domain": "code", "tests": ADD, "entry_point": "add"},
+    {"id": "m", "domain": "math", "answer": "0.5"},
+]
+
+
+def test_code_and_math_rows_are_graded_in_one_file(tmp_path, capsys):
+    file = write(tmp_path / "rows.jsonl", [json.dumps(row) for row in CODE_ROWS])
+    problems = write(tmp_path / "problems.jsonl", [json.dumps(row) for row in PROBLEMS])
+    out = tmp_path / "graded.jsonl"
+    arguments = [file, "--problems", problems, "--out", str(out), "--workers", "2"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "graded 5 rows" in printed
+    assert "isolation of code: " in printed
+    assert "agree with `expected`: 4 of 5 (80.00%)" in printed
+    assert "line 2, id b (code): WRONG, expected CORRECT; the assertion does not hold; " in printed
+    graded = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["verdict"] for row in graded] == ["CORRECT", "WRONG", "CORRECT", "WRONG", "CORRECT"]
+    assert (graded[1]["test"], graded[1]["got"]) == ("assert add(2, 2) == 4", "3")
+    assert (graded[1]["num_passed"], graded[1]["num_tests"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (CODE_ROWS[3], "field `gold`: must be a text, got no such field (for a row with only a"),
+        ({"response": "x", "tests": {"kind": "assert"}}, "`tests.kind` must be one of"),
+        ({"response": "x", "tests": ADD, "expected": "yes"}, "field `expected`: must be true"),
+        ({"tests": ADD}, "field `response`: must be a text"),
+    ],
+)
+def test_a_bad_code_row_names_file_line_and_field(tmp_path, capsys, row, message):
+    file = write(tmp_path / "rows.jsonl", [json.dumps(row)])
+    assert main([file]) == 2
+    assert message in capsys.readouterr().err
