@@ -71,6 +71,7 @@ def run_attempt(streams: Streams, setting: AttemptSetting) -> None:
         _import_packages(code, setting.packages)
         os.chdir(setting.directory)
         _give_up_rights(setting)
+        vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `site`, left out here, has them.
         if mode == "program":
             channel.close()
             exit_code = _run_program(code)

@@ -20,6 +20,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _CONTROL_MESSAGE = struct.Struct("!cq")
 _PID = struct.Struct("!q")
 _LENGTH = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 Settings = Mapping[str, Any]
 Work = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -63,6 +65,7 @@ def run_nursery(control: socket.socket, start_worker: StartWorker, settings: Set
     workers: set[int] = set()
     dying: set[int] = set()
     nursery_id = os.getpid()
+    _adopt_orphans()
     control.sendall(_PID.pack(nursery_id))
     while os.getppid() == caller_id:
         for process_id in list(dying):
@@ -74,10 +77,10 @@ def run_nursery(control: socket.socket, start_worker: StartWorker, settings: Set
         while 0 < len(message) < _CONTROL_MESSAGE.size:
             rest = control.recv(_CONTROL_MESSAGE.size - len(message))
             if not rest:
-                return
+                break
             message += rest
-        if not message:
-            return
+        if len(message) < _CONTROL_MESSAGE.size:
+            break
         operation, process_id = _CONTROL_MESSAGE.unpack(message)
         if operation == b"K":
             if process_id in workers:
@@ -93,6 +96,18 @@ def run_nursery(control: socket.socket, start_worker: StartWorker, settings: Set
         os.close(fds[0])
         workers.add(worker_id)
         control.sendall(_PID.pack(worker_id))
+    _end_children(workers)
+
+
+def _end_children(workers: set[int]) -> None:
+    """Kill the workers and wait for them and for the orphans they leave, a few seconds at most."""
+    for process_id in workers:
+        os.kill(process_id, signal.SIGKILL)
+    end = time.monotonic() + 3.0
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < end:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.005)
 
 
 def run_worker(link: socket.socket, start_worker: StartWorker, settings: Settings) -> None:
@@ -110,6 +125,12 @@ def run_worker(link: socket.socket, start_worker: StartWorker, settings: Setting
     except BaseException:
         exit_code = 1
     os._exit(exit_code)
+
+
+def _adopt_orphans() -> None:
+    """Ask the kernel (Linux) for the children that workers leave behind."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _die_with_parent(parent_id: int) -> None:
@@ -141,7 +162,6 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # Forked workers then share the imported modules' memory pages.
     run_nursery(control, work.start_worker, settings)
-    # The workers get SIGKILL from the kernel as this process ends.
 
 
 if __name__ == "__main__":

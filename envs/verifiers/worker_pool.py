@@ -282,6 +282,11 @@ class WorkerPool:
             if self._nursery is not None:
                 self._nursery.close()
                 self._nursery = None
+        for _ in range(self._idle.qsize()):
+            with contextlib.suppress(queue.Empty):
+                if (worker := self._idle.get_nowait()) is not None:
+                    worker.link.close()
+                self._idle.put(None)  # For a thread that waits for a worker at this moment.
 
 
 def _exchange(link: socket.socket, payload: bytes, timeout_s: float) -> JobResult:
