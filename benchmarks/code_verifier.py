@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import csv
 import os
 import platform
@@ -42,6 +43,9 @@ ATTEMPTS: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("print(int(input()) ** 2 + 1)", PROGRAM),
 )
 ENDLESS = "def f(x):\n    while True:\n        pass"
+FIRST_USER_ID = 55_000
+"""Of this benchmark's sandboxes only."""
+
 BLOCKS = 10
 """Turns that the attempts and the bare interpreters take."""
 
@@ -67,35 +71,36 @@ def bare_starts(number: int, num_workers: int) -> None:
         list(executor.map(start, range(number)))
 
 
-def leftovers(processes_before: set[int], files_before: set[str]) -> dict[str, int]:
-    """Count processes and temporary files of the sandbox that were not there before."""
-    return {
-        "processes": len(sandbox_processes() - processes_before),
-        "files": len(temporary_files() - files_before),
-    }
+def leftovers(files_before: set[str]) -> dict[str, int]:
+    """Count processes of this benchmark's sandboxes, and temporary files not there before."""
+    return {"processes": num_sandbox_processes(), "files": len(temporary_files() - files_before)}
 
 
-def sandbox_processes() -> set[int]:
-    """Return the process ids of all sandboxes of this machine."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def num_sandbox_processes() -> int:
+    """Return the number of processes, dead ones too, of this benchmark's sandboxes."""
+    marker = f'"first_user_id": {FIRST_USER_ID}'.encode()
+    ids = range(FIRST_USER_ID, FIRST_USER_ID + 5000)
+    found = 0
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"envs.sandbox.worker" in path.read_bytes():
-                found.add(int(path.parent.name))
+            user_id = (path / "status").read_text().partition("Uid:")[2].split()[0]
+            found += int(user_id) in ids or marker in (path / "cmdline").read_bytes()
         except OSError:
             continue
     return found
 
 
 def temporary_files() -> set[str]:
-    """Return the names of the attempts' directories, and of files under their user ids."""
+    """Return the names of attempts' directories, and of files under their user ids."""
     directories = (tempfile.gettempdir(), "/dev/shm", "/var/tmp")
+    ids = range(FIRST_USER_ID, FIRST_USER_ID + 5000)
     found = set()
     for directory in filter(os.path.isdir, directories):
         for entry in os.scandir(directory):
-            is_ours = entry.name.startswith("prefix_rft_attempt_")
-            if is_ours or 50_000 <= entry.stat(follow_symlinks=False).st_uid < 60_000:
-                found.add(entry.path)
+            with contextlib.suppress(OSError):
+                is_named = os.getuid() != 0 and entry.name.startswith("prefix_rft_attempt_")
+                if is_named or entry.stat(follow_symlinks=False).st_uid in ids:
+                    found.add(entry.path)
     return found
 
 
@@ -106,7 +111,7 @@ def num_descriptors() -> int:
 
 def run_throughput(options: argparse.Namespace) -> int:
     """Measure attempts and bare starts in turns; report what is left over."""
-    processes, files, descriptors = sandbox_processes(), temporary_files(), num_descriptors()
+    files, descriptors = temporary_files(), num_descriptors()
     results: list[CodeResult] = []
     attempt_s = bare_s = 0.0
     per_block = options.num_attempts // BLOCKS
@@ -120,7 +125,7 @@ def run_throughput(options: argparse.Namespace) -> int:
             bare_s += time.perf_counter() - middle
         isolation = verifier.isolation
     time.sleep(1.0)
-    left = {**leftovers(processes, files), "descriptors": num_descriptors() - descriptors}
+    left = {**leftovers(files), "descriptors": num_descriptors() - descriptors}
     counts = collections.Counter(str(result.verdict) for result in results)
     number = len(results)
     row = {
@@ -170,6 +175,7 @@ def verifier_of(options: argparse.Namespace) -> CodeVerifier:
         isolation=options.isolation,
         num_workers=options.workers,
         timeout_s=options.timeout,
+        first_user_id=FIRST_USER_ID,
     )
 
 

@@ -249,7 +249,12 @@ class WorkerPool:
         with self._lock:
             if worker is not None and self._nursery is not None:
                 self._nursery.bury_worker(worker)
-        self._idle.put(self._fork_worker())
+        fresh = self._fork_worker()
+        with self._lock:
+            if self._closed and fresh is not None:
+                fresh.link.close()
+                fresh = None
+            self._idle.put(fresh)
 
     def _fork_worker(self) -> _Worker | None:
         """Return a new worker, starting another nursery if ours has died."""
@@ -282,11 +287,13 @@ class WorkerPool:
             if self._nursery is not None:
                 self._nursery.close()
                 self._nursery = None
-        for _ in range(self._idle.qsize()):
-            with contextlib.suppress(queue.Empty):
-                if (worker := self._idle.get_nowait()) is not None:
-                    worker.link.close()
-                self._idle.put(None)  # For a thread that waits for a worker at this moment.
+            with self._idle.mutex:
+                idle = self._idle.queue.copy()
+                self._idle.queue.clear()
+        for worker in idle:
+            if worker is not None:
+                worker.link.close()
+            self._idle.put(None)  # For a thread that waits for a worker just now.
 
 
 def _exchange(link: socket.socket, payload: bytes, timeout_s: float) -> JobResult:
