@@ -7,6 +7,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from prefix_rft_rllib.envs.answer_cut import answer_cut
+from prefix_rft_rllib.envs.code_env import CodeEnv
 from prefix_rft_rllib.envs.demonstration_rewards import demonstration_reward
 from prefix_rft_rllib.envs.math_env import MathEnv
 from prefix_rft_rllib.envs.problem import Problem
@@ -17,6 +18,7 @@ from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 __all__ = [
     "TOY_BASE_MODEL",
+    "CodeEnv",
     "MathEnv",
     "Problem",
     "ProblemSet",
@@ -35,6 +37,7 @@ TOY_BASE_MODEL = Path(__file__).resolve().parent / "toy_base_model"
 _ENTRY_POINT = "prefix_rft_rllib.envs.math_env:MathEnv"
 
 gym.register(id="PrefixRFT/Math-v0", entry_point=_ENTRY_POINT)
+gym.register(id="PrefixRFT/Code-v0", entry_point="prefix_rft_rllib.envs.code_env:CodeEnv")
 gym.register(
     id="PrefixRFT/ToyArithmetic-v0",
     entry_point=_ENTRY_POINT,

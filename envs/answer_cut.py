@@ -2,7 +2,8 @@ r"""Where a prefix has to end so that it does not give the answer away.
 
 Short demonstrations state their answer early enough for a prefix to contain it; the rollout
 would then earn the reward without any sampling. A prefix is therefore cut before the box whose
-closing brace makes the verifier accept the text.
+closing brace makes the verifier accept the text. In a code problem it is cut before the last line
+of the program, so that at least this line has to be written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from prefix_rft_rllib.envs.grading import is_accepted, is_undecided, outcome_name
 from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.envs.prompting import decode_response
+from prefix_rft_rllib.envs.verifiers.code_extraction import extract_code
+from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.math_answers import closing_brace
 
 logger = logging.getLogger(__name__)
@@ -38,7 +41,8 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
 
     Returns:
         The largest number of leading tokens whose text does not reach into the box command, 0 if
-        the demonstration begins with the box; None if no box is accepted.
+        the demonstration begins with the box; None if no box is accepted. For code: whose text
+        does not reach into the program's last line; None without a program.
 
     Raises:
         ValueError: If there is no such problem or demonstration.
@@ -48,8 +52,8 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
         problem = problem_set.by_id(problem_id)
         token_ids = problem_set.demonstration(problem_id, demonstration_index)
         text = decode_response(problem_set.tokenizer, token_ids)
-        start = None
-        for box_start, box_end in boxes(text):
+        start = last_code_line(text) if is_task(problem.answer) else None
+        for box_start, box_end in [] if is_task(problem.answer) else boxes(text):
             outcome = problem_set.grader.grade(text[:box_end], problem)
             if is_undecided(outcome):
                 _note_undecided(problem_set, key, outcome_name(outcome))
@@ -99,6 +103,15 @@ def boxes(text: str) -> list[tuple[int, int]]:
             outer = next((start for start, outer_end in found if end <= outer_end), match.start())
             found.append((outer, end))
     return sorted(found, key=lambda box: box[1])
+
+
+def last_code_line(text: str) -> int | None:
+    """Return where the last line of a response's program begins; None without a program."""
+    code = extract_code(text, "block_or_whole")
+    if code is None:
+        return None
+    program = code.rstrip()
+    return text.rindex(code) + program.rfind("\n") + 1
 
 
 def num_tokens_before(tokenizer: Any, token_ids: Sequence[int], position: int) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefix_rft_rllib.envs.verifiers import load_verifier, shared_math_verifier
+from prefix_rft_rllib.envs.verifiers import load_verifier, max_threads
+from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.math_answers import has_content
 from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 
@@ -94,7 +95,7 @@ class Grader:
         failures: First message of each kind of exception that the verifier raised.
 
     Args:
-        verifier: "math", or the import path of a `verify(response, problem)`.
+        verifier: "math", "code", "domain", or the import path of a `verify(response, problem)`.
         verifier_config: Its settings.
 
     Raises:
@@ -104,8 +105,7 @@ class Grader:
     def __init__(self, verifier: str, verifier_config: Mapping[str, Any]):
         self._name = verifier
         self._verify = load_verifier(verifier, verifier_config)
-        is_math = verifier == "math"
-        self.max_threads = shared_math_verifier(**verifier_config).num_workers if is_math else 1
+        self.max_threads = max_threads(verifier, verifier_config)
         self.failures: dict[str, str] = {}
 
     def grade(self, response: str, problem: Problem) -> Outcome:
@@ -160,8 +160,13 @@ class Grader:
     def grade_answers(
         self, problems: Sequence[Problem], description: str | None = None
     ) -> list[Outcome]:
-        """Grade each problem's gold answer as a response of its own, alone in a box."""
-        return self.grade_many([boxed(p.answer) for p in problems], problems, description)
+        """Grade each problem's gold answer as a response of its own, alone in a box.
+
+        Tests were checked when they were read and are `CORRECT`: nothing can be graded alone.
+        """
+        compared = [p for p in problems if not is_task(p.answer)]
+        outcomes = iter(self.grade_many([boxed(p.answer) for p in compared], compared, description))
+        return [Verdict.CORRECT if is_task(p.answer) else next(outcomes) for p in problems]
 
     def _checked(self, outcome: Any) -> Outcome:
         if isinstance(outcome, Verdict):

@@ -8,6 +8,8 @@ from typing import Any
 
 from prefix_rft_rllib.envs.grading import Outcome, boxed, is_accepted, outcome_name
 from prefix_rft_rllib.envs.prompting import decode_response
+from prefix_rft_rllib.envs.verifiers.code_tests import is_task
+from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,8 @@ class Problem:
         domain: "math", or what the data says.
         prompt: The bare problem text.
         prompt_ids: The rendered prompt as token ids.
-        answer: The gold answer, as its source writes it.
+        answer: The gold answer, as its source writes it; of a code problem its tests
+            (`verifiers.code_tests.pack_task`).
         demonstrations: Token ids of each demonstration, end token included. May be empty.
         split: "train" or the name of a held-out set.
         source: "file:line" of its first row.
@@ -66,7 +69,7 @@ class Problem:
                 f"{self.source}: the prompt has {len(self.prompt_ids)} tokens, more than "
                 f"max_prompt_tokens ({max_prompt_tokens})."
             )
-        outcome = verify(boxed(self.answer), self)
+        outcome = Verdict.CORRECT if is_task(self.answer) else verify(boxed(self.answer), self)
         if not is_accepted(outcome):
             failures.append(
                 f"{self.source}: the gold answer {self.answer!r} is not accepted as "

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefix_rft_rllib.envs.problem_rows import Row, nested_value, read_rows
 from prefix_rft_rllib.envs.settings import DataSource, EnvSettings
+from prefix_rft_rllib.envs.verifiers.code_tests import pack_task
 
 _NAMES = {
     "prompt": ("question", "problem", "prompt"),
@@ -18,6 +19,8 @@ _NAMES = {
     "id": ("id",),
     "problem_id": ("problem_id",),
     "domain": ("domain",),
+    "tests": ("tests",),
+    "entry_point": ("entry_point",),
 }
 
 
@@ -27,9 +30,9 @@ class RawProblem:
 
     Attributes:
         problem_id: The row's `problem_id`, else its `id`, else a hash of prompt and answer.
-        domain: "math" unless the row says otherwise.
+        domain: What the row says, else "code" for a row with tests, else "math".
         prompt: The bare problem.
-        answer: The gold answer.
+        answer: The gold answer; of a row with tests these (`code_tests.pack_task`).
         source: "file:line" of the first row.
         demonstrations: Pairs of "file:line" and text; equal texts once.
     """
@@ -113,7 +116,8 @@ def _raw_problem(row: Row, place: str, settings: EnvSettings) -> RawProblem | No
     prompt = _text(row, "prompt", place, settings)
     if prompt is None:
         raise ValueError(f"{place}: {_missing('prompt', settings)}")
-    answer = _text(row, "answer", place, settings)
+    task = _task(row, place, settings)
+    answer = task or _text(row, "answer", place, settings)
     if answer is None:
         if "no_parseable_answer" in settings.filters:
             return None
@@ -128,12 +132,23 @@ def _raw_problem(row: Row, place: str, settings: EnvSettings) -> RawProblem | No
     texts = dict.fromkeys(_demonstrations(row, place, settings))
     return RawProblem(
         problem_id=problem_id,
-        domain=_text(row, "domain", place, settings) or "math",
+        domain=_text(row, "domain", place, settings) or ("code" if task else "math"),
         prompt=prompt,
         answer=answer,
         source=place,
         demonstrations=[(place, text) for text in texts],
     )
+
+
+def _task(row: Row, place: str, settings: EnvSettings) -> str | None:
+    """Return the tests of a row as a gold answer; None if it has none."""
+    name, tests = _find(row, "tests", place, settings)
+    if tests is None:
+        return None
+    try:
+        return pack_task(tests, _text(row, "entry_point", place, settings))
+    except ValueError as error:
+        raise ValueError(f"{place}: field {name!r}: {error}") from error
 
 
 def _find(row: Row, field_name: str, place: str, settings: EnvSettings) -> tuple[str, Any]:

@@ -10,7 +10,10 @@ from typing import Any
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 FILTERS = ("prompt_too_long", "no_demonstration", "no_parseable_answer")
-FIELDS = ("prompt", "answer", "demonstration", "id", "problem_id", "domain")
+FIELDS = (
+    *("prompt", "answer", "demonstration", "id", "problem_id", "domain"),
+    *("tests", "entry_point"),
+)
 _RESERVED_SPLITS = ("train",)
 _TEXT = ("data", "tokenizer", "system_prompt", "prompt_template", "verifier")
 _COUNTS = ("max_prompt_tokens", "max_response_tokens", "vocab_size")

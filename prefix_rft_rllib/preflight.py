@@ -22,6 +22,7 @@ from prefix_rft_rllib.envs.answer_cut import answer_cut
 from prefix_rft_rllib.envs.grading import Outcome, boxed, is_accepted, outcome_name, refuses_answer
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
 from prefix_rft_rllib.envs.prompting import decode_all, encode_plain, lost_piece
+from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 _NUM_LISTED = 5
@@ -165,8 +166,9 @@ def check_lossless(problem_set: ProblemSet) -> None:
             places.append((source, "demonstration"))
             texts.append(text)
             rows.append(token_ids if text.endswith(tokenizer.eos_token) else token_ids[:-1])
-    answers = [boxed(problem.answer) for problem in problem_set.problems]
-    places += [(problem.source, "answer") for problem in problem_set.problems]
+    compared = [problem for problem in problem_set.problems if not is_task(problem.answer)]
+    answers = [boxed(problem.answer) for problem in compared]
+    places += [(problem.source, "answer") for problem in compared]
     texts += answers
     rows += encode_plain(tokenizer, answers)
     decoded = decode_all(tokenizer, rows, skip_special_tokens=False)

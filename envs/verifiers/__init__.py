@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
+from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
 from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier, shared_math_verifier
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
@@ -15,19 +17,30 @@ if TYPE_CHECKING:
 
 Verifier = Callable[[str, "Problem"], "Verdict | float"]
 
-__all__ = ["MathVerifier", "Verdict", "Verifier", "load_verifier", "shared_math_verifier"]
+__all__ = [
+    "CodeVerifier",
+    "MathVerifier",
+    "Verdict",
+    "Verifier",
+    "load_verifier",
+    "max_threads",
+    "shared_code_verifier",
+    "shared_math_verifier",
+]
 
 
 def load_verifier(name_or_path: str, config: Mapping[str, Any] | None = None) -> Verifier:
     """Return the function that grades a response to a problem.
 
     Args:
-        name_or_path: "math", or the import path of a function
+        name_or_path: "math"; "code"; "domain", the one of these two that the problem's
+            domain names; or the import path of a function
             `verify(response, problem, **config) -> Verdict | float`, written
             "package.module:function" or "package.module.function".
-        config: Keyword arguments: of `MathVerifier` for "math" (one worker pool is shared
-            by equal configurations of a process), else of the function, given with every
-            call.
+        config: Keyword arguments: of `MathVerifier` for "math", of `CodeVerifier` and
+            `share_reward` (False: a verdict; True: the share of tests passed) for "code",
+            for "domain" a dict of these by domain; else of the function, given with every
+            call. One worker pool is shared by equal configurations of a process.
 
     Returns:
         `verify(response, problem)`.
@@ -37,22 +50,86 @@ def load_verifier(name_or_path: str, config: Mapping[str, Any] | None = None) ->
             function, or a setting is unknown.
     """
     config = dict(config or {})
-    if name_or_path == "math":
-        verifier = shared_math_verifier(**config)
-
-        def verify(response: str, problem: Problem) -> Verdict:
-            return verifier.verify(response, problem.answer)
-
-        return verify
+    if name_or_path in _BY_NAME:
+        return _BY_NAME[name_or_path](config)
     function = _import_function(name_or_path)
     return functools.partial(function, **config) if config else function
+
+
+def max_threads(name_or_path: str, config: Mapping[str, Any]) -> int:
+    """Return how many threads may call a verifier at a time: 1 for a user's own function.
+
+    Args:
+        name_or_path: As in `load_verifier`.
+        config: Likewise.
+    """
+    if name_or_path == "math":
+        return shared_math_verifier(**config).num_workers
+    if name_or_path == "code":
+        return _code_verifier(config).num_workers
+    if name_or_path == "domain":
+        return max(int(dict(config.get(name, {})).get("num_workers") or 2) for name in _DOMAINS)
+    return 1
+
+
+def _math(config: Mapping[str, Any]) -> Verifier:
+    verifier = shared_math_verifier(**config)
+    return lambda response, problem: verifier.verify(response, problem.answer)
+
+
+def _code_verifier(config: Mapping[str, Any]) -> CodeVerifier:
+    return shared_code_verifier(**{k: v for k, v in config.items() if k != "share_reward"})
+
+
+def _code(config: Mapping[str, Any]) -> Verifier:
+    share_reward = config.get("share_reward", False)
+    if not isinstance(share_reward, bool):
+        raise ValueError(f"`share_reward` must be True or False, got {share_reward!r}.")
+    verifier = _code_verifier({"run_all": share_reward, **config})
+
+    def verify(response: str, problem: Problem) -> Verdict | float:
+        tests, entry_point = unpack_task(problem.answer)
+        result = verifier.verify(response, tests, entry_point, problem.prompt)
+        is_share = share_reward and result.verdict in (Verdict.CORRECT, Verdict.WRONG)
+        return result.passed_fraction if is_share else result.verdict
+
+    return verify
+
+
+def _by_domain(config: Mapping[str, Any]) -> Verifier:
+    """Return a verifier that starts the pool of a domain with its first problem."""
+    unknown = sorted(set(config) - set(_DOMAINS))
+    if unknown or not all(isinstance(value, Mapping) for value in config.values()):
+        raise ValueError(
+            f"the settings of the verifier 'domain' are dicts by domain ({list(_DOMAINS)}), for "
+            f'example {{"code": {{"timeout_s": 5.0}}}}, got {dict(config)!r}.'
+        )
+    load = functools.cache(lambda domain: _BY_NAME[domain](config.get(domain, {})))
+
+    def verify(response: str, problem: Problem) -> Verdict | float:
+        if problem.domain not in _DOMAINS:
+            raise ValueError(
+                f"no verifier is known for the domain {problem.domain!r}; known: {list(_DOMAINS)}."
+            )
+        return load(problem.domain)(response, problem)
+
+    return verify
+
+
+_DOMAINS = ("math", "code")
+_BY_NAME: dict[str, Callable[[Mapping[str, Any]], Verifier]] = {
+    "math": _math,
+    "code": _code,
+    "domain": _by_domain,
+}
 
 
 def _import_function(path: str) -> Callable[..., Any]:
     module_name, _, function_name = path.replace(":", ".").rpartition(".")
     if not module_name:
+        known = ", ".join(map(repr, _BY_NAME))
         raise ValueError(
-            f"unknown verifier {path!r}; known: 'math', or the import path of your own "
+            f"unknown verifier {path!r}; known: {known}, or the import path of your own "
             "function, such as 'my_package.my_module:verify'."
         )
     try:
