@@ -49,3 +49,15 @@ gym.register(
         "max_response_tokens": 96,
     },
 )
+gym.register(
+    id="PrefixRFT/ToyCode-v0",
+    entry_point="prefix_rft_rllib.envs.code_env:CodeEnv",
+    kwargs={
+        "data": "toy_code",
+        "data_config": {"num_problems": 2000, "seed": 0},
+        "tokenizer": str(TOY_BASE_MODEL),
+        "max_prompt_tokens": 48,
+        "max_response_tokens": 64,
+        "verifier_config": {"extract": "whole", "timeout_s": 5.0},
+    },
+)

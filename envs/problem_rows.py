@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefix_rft_rllib.envs.settings import DataSource
 
-GENERATORS = ("toy_arithmetic",)
+GENERATORS = ("toy_arithmetic", "toy_code")
 _FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 _LIKELY_FILE_ENDINGS = (*_FILE_ENDINGS, ".json", ".gz", ".csv", ".txt")
 
@@ -137,10 +137,14 @@ def _dataset_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
 
 
 def _generated_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
-    from prefix_rft_rllib.envs.toy_arithmetic import generate_rows
+    from prefix_rft_rllib.envs import toy_arithmetic, toy_code
 
+    generators: dict[str, Callable[..., Sequence[Row]]] = {
+        "toy_arithmetic": toy_arithmetic.generate_rows,
+        "toy_code": toy_code.generate_rows,
+    }
     try:
-        rows = generate_rows(**source.data_config)
+        rows = generators[source.data](**source.data_config)
     except TypeError as error:
         raise ValueError(
             f"data_config ({dict(source.data_config)!r}) does not fit the generator "

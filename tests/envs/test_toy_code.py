@@ -1,0 +1,49 @@
+"""The generated programming problems."""
+
+import gymnasium as gym
+import pytest
+
+import prefix_rft_rllib.envs  # noqa: F401  (registers the ids)
+from prefix_rft_rllib.envs.toy_code import generate_rows, program_of, prompt_of, value_of
+
+CLAUSES = (("finds", 4), ("repeats", 2), ("loses", 9))
+
+
+def test_prompt_program_and_value_by_hand():
+    assert prompt_of(CLAUSES) == "x . finds 4 , repeats 2 , loses 9 . How many ?"
+    assert program_of(CLAUSES) == "def f(x):\n x = x + 4\n x = x * 2\n x = x - 9\n return x"
+    assert value_of(CLAUSES, 10) == 19  # (10 + 4) * 2 - 9
+
+
+def test_rows_are_a_pure_function_and_splits_share_no_clauses():
+    train = generate_rows(num_problems=300, seed=0)
+    assert generate_rows(num_problems=300, seed=0) == train
+    assert generate_rows(num_problems=10, seed=0) == train[:10]
+    held_out = generate_rows(num_problems=300, seed=1, split="held_out")
+    prompts = [row["prompt"] for row in (*train, *held_out)]
+    assert len(set(prompts)) == 600
+
+
+def test_demonstrations_pass_and_another_operation_does_not():
+    env = gym.make("PrefixRFT/ToyCode-v0", data_config={"num_problems": 5}).unwrapped
+    problem_set = env.problem_set
+    assert problem_set.counts["demonstrations_set_aside"] == 0
+    for problem in problem_set.train:
+        assert problem.check(problem_set.tokenizer, problem_set.grader.grade, 48, 64) == []
+        (text,) = problem.demonstration_texts
+        wrong = text.replace(" + ", " - ") if " + " in text else text.replace("x = x", "x = 1 + x")
+        assert problem_set.grader.grade(wrong, problem) == "WRONG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "test"}, "`split` must be one of"),
+        ({"min_clauses": 5}, "`min_clauses` <= `max_clauses`"),
+        ({"num_problems": 0}, "`num_problems` must be at least 1"),
+        ({"num_problems": 10_000, "min_clauses": 1, "max_clauses": 1}, "more than the generator"),
+    ],
+)
+def test_a_wrong_argument_is_a_clear_error(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        generate_rows(**{"num_problems": 5, **arguments})
