@@ -28,6 +28,9 @@ from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
 if TYPE_CHECKING:
     from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
 
+SETUP_FAILED = 119
+"""Exit code of a process that could not be made an attempt: the sandbox's fault, no verdict."""
+
 _LINK = 3
 _PLAIN_BASES: tuple[type[Any], ...] = (
     int,
@@ -63,7 +66,7 @@ class Streams:
 
 def run_attempt(streams: Streams, setting: AttemptSetting) -> None:
     """Become the attempt: give everything up, then serve; never returns."""
-    exit_code = 1
+    exit_code = SETUP_FAILED
     try:
         _take_streams(streams)
         channel = Channel(socket(fileno=_LINK), setting.limits.output_bytes)
@@ -72,6 +75,7 @@ def run_attempt(streams: Streams, setting: AttemptSetting) -> None:
         os.chdir(setting.directory)
         _give_up_rights(setting)
         vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `site`, left out here, has them.
+        exit_code = 1
         if mode == "program":
             channel.close()
             exit_code = _run_program(code)

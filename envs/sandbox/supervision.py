@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prefix_rft_rllib.envs.sandbox.attempt_main import SETUP_FAILED
 from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.keeper import Keeper
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
@@ -30,6 +31,10 @@ _JOB_BYTES = 2**31
 
 class _OutOfTimeError(Exception):
     pass
+
+
+class SetupError(Exception):
+    """The attempt's process could not be set up."""
 
 
 class Supervision:
@@ -57,6 +62,9 @@ class Supervision:
 
         Returns:
             `verdict`, `reason`, `test`, `got`, `output`, `num_passed`, `num_tests`.
+
+        Raises:
+            SetupError: If the attempt's process could not be set up.
         """
         self._deadline = time.monotonic() + self._limits.timeout_s
         answer: dict[str, Any] = {"num_passed": 0, "num_tests": 1}
@@ -132,11 +140,20 @@ class Supervision:
         if report.pop("gone"):
             if exit_status is None:
                 exit_status = self._exit_status_soon()
+            if _is_setup_failure(exit_status):
+                raise SetupError(self._last_error())
             report["reason"] += f": {_description(exit_status)}"
             verdict = "TIMEOUT" if _is_cpu_limit(exit_status) else verdict
         else:
             self._drain()
         return {**report, "verdict": verdict}
+
+    def _last_error(self) -> str:
+        """Return the last line that the program printed to standard error."""
+        assert self._program is not None
+        self._drain()
+        lines = _shown(bytes(self._program.stderr[-_SHOWN:])).strip().splitlines()
+        return lines[-1] if lines else ""
 
     def _drain(self) -> None:
         """Take what is in the pipes, without waiting for more."""
@@ -184,15 +201,20 @@ class Supervision:
         output = bytes(self._program.stdout).decode("utf-8", "replace")
         if _is_cpu_limit(exit_status):
             return {"verdict": "TIMEOUT", "reason": "the limit of CPU time", "got": ""}
+        if _is_setup_failure(exit_status):
+            raise SetupError(self._last_error())
         if exit_status != 0:
-            lines = _shown(bytes(self._program.stderr[-_SHOWN:])).strip().splitlines()
-            last = lines[-1] if lines else ""
-            reason = f"the program ended with {_description(exit_status)}: {last}"
+            reason = f"the program ended with {_description(exit_status)}: {self._last_error()}"
             return {"verdict": "WRONG", "reason": reason[:_SHOWN], "got": _shortened(output)}
         if output.split() != expected.split():
             reason = f"the output differs from {_shortened(expected)}"
             return {"verdict": "WRONG", "reason": reason, "got": _shortened(output)}
         return None
+
+
+def _is_setup_failure(exit_status: int | None) -> bool:
+    is_exit = exit_status is not None and os.WIFEXITED(exit_status)
+    return is_exit and os.WEXITSTATUS(exit_status or 0) == SETUP_FAILED
 
 
 def _is_cpu_limit(exit_status: int | None) -> bool:

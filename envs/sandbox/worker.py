@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import logging
 import os
 import secrets
 import shutil
@@ -108,17 +107,15 @@ class _Worker:
 
     def run(self, job: Job) -> dict[str, Any]:
         """Run one job and clean up; the answer leaves when nothing of the attempt is left."""
-        if job["operation"] == "describe":
-            answer: dict[str, Any] = {"verdict": "ERROR", "filters_system_calls": _can_filter}
-        else:
-            supervision = Supervision(self._keeper, self._judge_control, self._setting.limits)
-            try:
-                self._make_directory()
-                answer = supervision.run(job)
-            except Exception as error:
-                logging.debug("the worker failed", exc_info=True)
-                answer = {"verdict": "ERROR", "reason": f"{type(error).__name__}: {error}"[:300]}
+        supervision = Supervision(self._keeper, self._judge_control, self._setting.limits)
+        try:
+            self._make_directory()
+            answer = supervision.run(job)
+        except Exception as error:
+            reason = f"the sandbox failed: {type(error).__name__}: {error}"[:300]
+            answer = {"verdict": "ERROR", "reason": reason}
         answer["isolation"] = self._setting.level
+        answer["filters_system_calls"] = self._setting.filter_system_calls
         if not self._clean_up():
             answer = {**answer, "verdict": "ERROR", "reason": "processes of the attempt remained"}
         return answer

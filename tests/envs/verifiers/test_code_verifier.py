@@ -274,6 +274,14 @@ def test_a_wrong_setting_is_a_clear_error(settings, message):
         CodeVerifier(**settings)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root takes user ids")
+def test_a_sandbox_that_cannot_be_set_up_is_an_error_not_a_wrong_answer(verifier):
+    with pytest.raises(RuntimeError, match="the code sandbox does not work here"):
+        CodeVerifier(first_user_id=2**32, num_workers=1)
+    result = verifier.verify("import os\ndef add(a, b): os._exit(119)", ADD, "add")
+    assert result.verdict == "ERROR"
+
+
 def test_required_isolation_refuses_to_run_without():
     with pytest.raises(RuntimeError, match="require_isolation=True"):
         CodeVerifier(isolation="none", require_isolation=True, num_workers=1)
