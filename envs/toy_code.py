@@ -38,9 +38,25 @@ def prompt_of(clauses: tuple[Clause, ...]) -> str:
     return f"x . {' , '.join(f'{verb} {number}' for verb, number in clauses)} . How many ?"
 
 
-def program_of(clauses: tuple[Clause, ...]) -> str:
-    """Return the program that applies the clauses."""
-    lines = [f" x = x {OPERATION_OF_VERB[verb]} {number}\n" for verb, number in clauses]
+def program_of(
+    clauses: tuple[Clause, ...], rng: random.Random | None = None, flawed_fraction: float = 0.0
+) -> str:
+    """Return the program that applies the clauses.
+
+    Args:
+        clauses: Verb and number of each.
+        rng: Source of randomness for flaws; None for none.
+        flawed_fraction: Probability, per clause, that the operation is drawn evenly from all.
+
+    Returns:
+        The program. With flaws it may be wrong.
+    """
+    lines = []
+    for verb, number in clauses:
+        symbol = OPERATION_OF_VERB[verb]
+        if rng is not None and rng.random() < flawed_fraction:
+            symbol = rng.choice(tuple(OPERATIONS))
+        lines.append(f" x = x {symbol} {number}\n")
     return f"def {ENTRY_POINT}(x):\n{''.join(lines)} return x"
 
 
@@ -62,6 +78,7 @@ def generate_rows(
     min_clauses: int = 2,
     max_clauses: int = 4,
     seed: int = 0,
+    flawed_fraction: float = 0.0,
     split: str = "train",
 ) -> list[dict[str, Any]]:
     """Generate problems with tests and demonstrations.
@@ -74,6 +91,8 @@ def generate_rows(
         min_clauses: Fewest clauses, 1 to 8.
         max_clauses: Most clauses, `min_clauses` to 8.
         seed: Seed of the draws, an integer from 0.
+        flawed_fraction: Probability per clause of an operation drawn evenly from all in the
+            demonstration, in [0, 1]; the tests stay right.
         split: "train" or "held_out".
 
     Returns:
@@ -94,10 +113,15 @@ def generate_rows(
             f"`num_problems` must be at least 1 and `seed` at least 0, got {num_problems} and "
             f"{seed}."
         )
-    rng = random.Random(f"programs of {seed}")
+    if not 0.0 <= flawed_fraction <= 1.0:
+        raise ValueError(
+            f"`flawed_fraction` must be in [0, 1], got {flawed_fraction!r}. It is a share, not a "
+            "percentage: use 0.3 for 30%."
+        )
+    rng, flaw_rng = random.Random(f"programs of {seed}"), random.Random(f"flaws of {seed}")
     rows = []
     for clauses in _draw_new_clauses(rng, (min_clauses, max_clauses), split):
-        rows.append(_row(clauses))
+        rows.append(_row(clauses, program_of(clauses, flaw_rng, flawed_fraction)))
         if len(rows) == num_problems:
             return rows
     raise ValueError(
@@ -123,7 +147,7 @@ def _draw_new_clauses(
         yield clauses
 
 
-def _row(clauses: tuple[Clause, ...]) -> dict[str, Any]:
+def _row(clauses: tuple[Clause, ...], demonstration: str) -> dict[str, Any]:
     prompt = prompt_of(clauses)
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:16]
     values = random.Random(digest).sample(_START_VALUES, NUM_TESTS)
@@ -134,5 +158,5 @@ def _row(clauses: tuple[Clause, ...]) -> dict[str, Any]:
         "prompt": prompt,
         "tests": {"kind": "asserts", "asserts": calls},
         "entry_point": ENTRY_POINT,
-        "demonstration": program_of(clauses),
+        "demonstration": demonstration,
     }

@@ -1,9 +1,12 @@
 """Prefix-RFT on generated programming problems, graded by tests in the sandbox.
 
-What it shows: a small language model that has never written a program learns to, from
-demonstrations' beginnings and from its own attempts, whose reward is that all tests pass. With
-`--mixed` half of the problems are the word problems of `toy_arithmetic_prefix_rft.py`, and each
-problem meets its own verifier.
+What it shows: a small language model that writes programs of the right form, but with operations
+drawn by chance, learns the right ones from demonstrations' beginnings and from its own attempts,
+whose reward is that all tests pass. With `--mixed` half of the problems are the word problems of
+`toy_arithmetic_prefix_rft.py`, and each problem meets its own verifier.
+
+The model comes from a first stage: supervised learning on programs with random operations, once
+for all methods and seeds (`runs/toy_code_base`).
 
 How to run:
     python tuned_examples/code_prefix_rft.py
@@ -33,6 +36,7 @@ from prefix_rft_rllib.envs import TOY_BASE_MODEL, TokenEnv
 
 NUM_ITERATIONS = 60
 NUM_PROBLEMS = 400
+NUM_BASE_ITERATIONS = 60
 NUM_HELD_OUT = 64
 NUM_PROBLEMS_PER_ITERATION = 16
 LR = 3e-4
@@ -61,6 +65,18 @@ def env_config_for(generators: list[str], seed: int, num_held_out: int) -> dict[
     }
 
 
+def base_config(num_iterations: int) -> PrefixRFTConfig:
+    """The first stage: programs of the right form, each operation drawn evenly."""
+    source = problems("toy_code", NUM_PROBLEMS, flawed_fraction=1.0, seed=1000)
+    env_config = {**env_config_for(["toy_code"], 0, 1), "data": [source]}
+    return (
+        build_config("sft", num_iterations=num_iterations)
+        .environment(TokenEnv, env_config=env_config)
+        .training(lr=1e-3)
+        .evaluation(evaluation_interval=None)
+    )
+
+
 def build_config(
     method: str = "prefix_rft",
     *,
@@ -68,6 +84,7 @@ def build_config(
     num_iterations: int = NUM_ITERATIONS,
     num_held_out: int = NUM_HELD_OUT,
     mixed: bool = False,
+    model: str | Path = TOY_BASE_MODEL,
 ) -> PrefixRFTConfig:
     """The run's settings; all methods share everything but `method_config`."""
     generators = ["toy_code", "toy_arithmetic"] if mixed else ["toy_code"]
@@ -76,7 +93,7 @@ def build_config(
         .environment(TokenEnv, env_config=env_config_for(generators, seed, num_held_out))
         .env_runners(num_env_runners=2)
         .training(
-            model_path=str(TOY_BASE_MODEL),
+            model_path=str(model),
             method=method,
             method_config=method_config_for(method, num_iterations),
             group_size=8,
@@ -101,8 +118,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-env-runners", type=int, default=2)
     parser.add_argument("--num-held-out", type=int, default=NUM_HELD_OUT)
     parser.add_argument("--mixed", action="store_true", help="word problems too")
+    parser.add_argument("--num-base-iterations", type=int, default=NUM_BASE_ITERATIONS)
     parser.add_argument("--run-dir", type=Path, help="default: runs/toy_code_METHOD_seedSEED")
     return parser.parse_args()
+
+
+def base_model(num_iterations: int, num_env_runners: int) -> Path:
+    """Return the directory of the first stage's model, making it if there is none."""
+    directory = Path("runs") / "toy_code_base"
+    if not (directory / "model" / "config.json").is_file():
+        settings = base_config(num_iterations)
+        settings.env_runners(num_env_runners=num_env_runners)
+        algo = settings.reporting(run_dir=str(directory)).build_algo()
+        for _ in range(num_iterations):
+            algo.train()
+        algo.save_pretrained(directory / "model")
+        algo.stop()
+    return directory / "model"
 
 
 def main() -> int:
@@ -110,17 +142,18 @@ def main() -> int:
     args = parse_arguments()
     name = "toy_mixed" if args.mixed else "toy_code"
     run_dir = args.run_dir or Path("runs") / f"{name}_{args.method}_seed{args.seed}"
+    ray.init(log_to_driver=False, logging_level="ERROR")
     settings = build_config(
         args.method,
         seed=args.seed,
         num_iterations=args.num_iterations,
         num_held_out=args.num_held_out,
         mixed=args.mixed,
+        model=base_model(args.num_base_iterations, args.num_env_runners),
     )
     settings.env_runners(num_env_runners=args.num_env_runners)
     settings.reporting(run_dir=str(run_dir))
 
-    ray.init(log_to_driver=False, logging_level="ERROR")
     algo = settings.build_algo()
     before, _, _ = evaluation.evaluate_held_out(algo)
     for _ in range(args.num_iterations):

@@ -24,6 +24,18 @@ def test_rows_are_a_pure_function_and_splits_share_no_clauses():
     assert len(set(prompts)) == 600
 
 
+def test_flaws_change_operations_of_demonstrations_and_nothing_else():
+    right, flawed = (generate_rows(num_problems=200, flawed_fraction=f) for f in (0.0, 1.0))
+    same = 0
+    for one, other in zip(right, flawed, strict=True):
+        assert {**one, "demonstration": ""} == {**other, "demonstration": ""}
+        pairs = zip(one["demonstration"], other["demonstration"], strict=False)
+        assert one["demonstration"].count("\n") == other["demonstration"].count("\n")
+        same += all(a == b for a, b in pairs)
+    # Two to four clauses, each right by chance once in four: 1/16 to 1/256 of the programs.
+    assert 1 <= same <= 20
+
+
 def test_demonstrations_pass_and_another_operation_does_not():
     env = gym.make("PrefixRFT/ToyCode-v0", data_config={"num_problems": 5}).unwrapped
     problem_set = env.problem_set
@@ -40,6 +52,7 @@ def test_demonstrations_pass_and_another_operation_does_not():
     [
         ({"split": "test"}, "`split` must be one of"),
         ({"min_clauses": 5}, "`min_clauses` <= `max_clauses`"),
+        ({"flawed_fraction": 30}, "use 0.3 for 30%"),
         ({"num_problems": 0}, "`num_problems` must be at least 1"),
         ({"num_problems": 10_000, "min_clauses": 1, "max_clauses": 1}, "more than the generator"),
     ],
