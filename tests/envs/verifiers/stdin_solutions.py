@@ -31,23 +31,6 @@ for _ in range(int(input())):
     digits = 9 // k + 1
     print((pow(digits, r, M) - pow(digits, l, M)) % M)
 """,
-    "codeforces-0183": """
-import sys
-def main():
-    data = sys.stdin.read().split()
-    for i in range(int(data[0])):
-        n, x = int(data[1 + 2 * i]), int(data[2 + 2 * i])
-        total = 0
-        for a in range(1, min(n, x) + 1):
-            for b in range(1, n // a + 1):
-                if a + b >= x:
-                    break
-                c = min((n - a * b) // (a + b), x - a - b)
-                if c > 0:
-                    total += c
-        print(total)
-main()
-""",
     "codeforces-0221": """
 for _ in range(int(input())):
     n, m, k = map(int, input().split())
