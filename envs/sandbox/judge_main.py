@@ -90,6 +90,7 @@ def _give_up_rights(limits: SandboxLimits, users: UserIds | None) -> None:
     if linux.IS_LINUX:
         linux.give_up_privileges()
         linux.refuse_inspection()
+        linux.die_with_parent()  # Once more: a change of user takes it back.
 
 
 @dataclass

@@ -136,15 +136,12 @@ def close_all_but(*kept: int) -> None:
 def num_processes_of(user_id: int) -> int:
     """Count the processes and threads of a user that can be seen in /proc."""
     count = 0
-    for name in os.listdir("/proc"):
+    for path in Path("/proc").glob("[0-9]*/status"):
         try:
-            status = dict(
-                line.split(":", 1)
-                for line in Path(f"/proc/{name}/status").read_text().splitlines()
-                if name.isdigit()
-            )
-        except (OSError, ValueError):
+            lines = path.read_text().splitlines()
+        except OSError:
             continue
-        if status and status["Uid"].split()[0] == str(user_id):
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
+        if status["Uid"].split()[0] == str(user_id):
             count += int(status["Threads"])
     return count

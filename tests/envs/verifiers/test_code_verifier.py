@@ -306,3 +306,20 @@ def test_a_killed_nursery_is_replaced(verifier):
         time.sleep(0.2)
         verdicts = [verdict(own, "def add(a, b): return a + b", ADD, "add") for _ in range(3)]
     assert verdicts == ["CORRECT"] * 3
+
+
+@pytest.mark.slow
+def test_ray_tasks_can_grade_code():
+    import ray
+
+    def grade(code):
+        with CodeVerifier(extract="whole", num_workers=1) as own:
+            return str(own.verify(code, ADD, "add").verdict)
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        task = ray.remote(grade)
+        codes = ["def add(a, b): return a + b", "def add(a, b): return a - b"]
+        assert ray.get([task.remote(code) for code in codes]) == ["CORRECT", "WRONG"]
+    finally:
+        ray.shutdown()
