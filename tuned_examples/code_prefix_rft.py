@@ -1,9 +1,9 @@
 """Prefix-RFT on generated programming problems, graded by tests in the sandbox.
 
-What it shows: a small language model that writes programs of the right form, but with operations
-drawn by chance, learns the right ones from demonstrations' beginnings and from its own attempts,
-whose reward is that all tests pass. With `--mixed` half of the problems are the word problems of
-`toy_arithmetic_prefix_rft.py`, and each problem meets its own verifier.
+What it shows: training a small language model on programs, from demonstrations' beginnings and
+from its own attempts, whose reward is that all tests pass. At the start the model writes programs
+of the right form with operations drawn by chance. With `--mixed` half of the problems are the word
+problems of `toy_arithmetic_prefix_rft.py`, and each problem meets its own verifier.
 
 The model comes from a first stage: supervised learning on programs with random operations, once
 for all methods and seeds (`runs/toy_code_base`).
@@ -19,7 +19,9 @@ writes the program and nothing else; for chat models leave it out (the last fenc
 machines that must not run code without isolation add `require_isolation=True` to the code
 verifier's settings.
 
-Results to expect are in README.md, with the command, hardware and seeds.
+Results: only a short run was made (20 iterations, seed 0, 32 held-out problems, Python 3.11, two
+busy CPU cores): greedy pass rate 0.03 before, 0.06 after with Prefix-RFT, 0.00 after with RFT,
+whose reward stayed 0. That is no difference yet; it says that the parts work together.
 """
 
 import argparse
