@@ -105,7 +105,7 @@ class Direct(WeightSync):
 
     def _give_up(self, members: list[int], error: Exception) -> int:
         """An env runner was lost on the way: the engines may hold parts of two versions."""
-        self._connection = None
+        self._members = []  # they meet again at the next transfer
         if self._has_failed:
             raise RuntimeError(
                 f"The transfer of weights by {self._backend!r} has failed twice in a row. The env "

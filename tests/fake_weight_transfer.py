@@ -55,10 +55,12 @@ class FakeReceiver(WeightReceiver):
 
     def start(self):
         self.steps.append("start")
+        self._check_connected()
         self.received = None
 
     def receive(self, update_info):
         self.steps.append("receive")
+        self._check_connected()
         if self.is_broken:
             raise EngineBrokenError("out of order")
         self.num_updates += 1
@@ -68,8 +70,13 @@ class FakeReceiver(WeightReceiver):
         self.received = dict(zip(update_info["names"], tensors, strict=True))
         self.store.add(f"received_{self.num_updates}", 1)
 
+    def _check_connected(self):
+        if self.name is None:  # a runner that was started again meanwhile
+            raise EngineBrokenError("not connected")
+
     def finish(self, version):
         self.steps.append("finish")
+        self._check_connected()
         self.runner_engine._built().load_weights(self.received, version)
 
 
