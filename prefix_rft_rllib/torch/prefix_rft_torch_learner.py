@@ -23,7 +23,7 @@ from prefix_rft_rllib.core.losses import entropy_bonus, kl_to_reference, policy_
 from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
 from prefix_rft_rllib.core.random_draws import uniform
 from prefix_rft_rllib.core.token_selection import All
-from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights
+from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights, token_values
 from prefix_rft_rllib.core.tokens import TokenColumns
 from prefix_rft_rllib.prefix_rft_learner import PrefixRFTLearner
 from prefix_rft_rllib.torch.distributed_pool import DistributedPool, LearnerPool
@@ -66,7 +66,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         """Rows of the first minibatch, whose training pass is the old policy's.
 
         Only those that are trained whatever their entropies are: not the tokens among which a
-        selection chooses, nor rollouts without an advantage. None at all if a later epoch or
+        selection chooses, nor rows that are worth nothing. None at all if a later epoch or
         importance weights read the values.
         """
         config, minibatch = self.config, columns[row_data.MINIBATCH]
@@ -76,12 +76,12 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         is_chosen_from = torch.zeros_like(is_trained)
         tokens = columns_from_dict(columns)
         for rule in self._objective.rules:
-            has_tokens = tokens.in_region(rule.region).any(dim=1)
+            is_region = tokens.in_region(rule.region)
             if isinstance(rule.keep, All):
-                has_worth = tokens.is_demonstration.any(dim=1) | (tokens.advantage != 0)
-                is_trained |= has_tokens & has_worth
+                has_worth = token_values(rule, tokens, self._schedule_iteration) != 0
+                is_trained |= (is_region & has_worth).any(dim=1)
             else:
-                is_chosen_from |= has_tokens
+                is_chosen_from |= is_region.any(dim=1)
         return (minibatch == minibatch.min()) & is_trained & ~is_chosen_from
 
     @override(Learner)

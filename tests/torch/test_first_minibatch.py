@@ -25,6 +25,7 @@ NEEDS_NO_PASS = {
     "prefix_rft": [1, 2],
     "update_all": [0, 1, 2],
     "rl_with_sft_loss": [0, 1, 2, 4],
+    "chord": [0, 1, 2],  # demonstrations are worth nothing in the first iteration
     "sft": [4],
 }
 
