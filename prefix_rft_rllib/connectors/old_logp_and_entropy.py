@@ -17,6 +17,10 @@ REFERENCE_LOGP = "reference_logp"
 """Column with the reference model's log-probabilities, if there is one."""
 
 
+def _no_row(columns: dict[str, Any]) -> torch.Tensor:
+    return torch.zeros(len(columns["region"]), dtype=torch.bool)
+
+
 class OldLogpAndEntropy(ConnectorV2):
     """Adds `old_logp` and `entropy` of all rows by one pass without gradients.
 
@@ -38,7 +42,7 @@ class OldLogpAndEntropy(ConnectorV2):
         max_tokens_per_microbatch: int,
         importance_weight_cap: float | None = None,
         num_passes: Callable[[int], int] = int,
-        without_pass: Callable[[dict[str, Any]], torch.Tensor] | None = None,
+        without_pass: Callable[[dict[str, Any]], torch.Tensor] = _no_row,
     ) -> None:
         super().__init__()
         self._max_tokens = max_tokens_per_microbatch
@@ -57,18 +61,15 @@ class OldLogpAndEntropy(ConnectorV2):
     ) -> dict[str, Any]:
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         columns = batch[DEFAULT_MODULE_ID]
-        is_left_out = torch.zeros(len(columns["region"]), dtype=torch.bool)
-        if self._without_pass is not None:
-            is_left_out = self._without_pass(columns).cpu()
+        is_left_out = self._without_pass(columns).cpu()
         columns["old_logp"], columns["entropy"] = self._token_logps(module, columns, is_left_out)
         if self._cap is not None:
             columns["importance_weight"] = truncated_importance_weights(
                 columns["old_logp"], columns["engine_logp"], self._cap
             )
         if module.reference is not None:
-            every_row = torch.zeros_like(is_left_out)
             columns[REFERENCE_LOGP], _ = self._token_logps(
-                module, columns, every_row, reference=True
+                module, columns, _no_row(columns), reference=True
             )
         return batch
 

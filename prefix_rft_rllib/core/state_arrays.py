@@ -23,7 +23,7 @@ def state_to_arrays(state_dict: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         optimizer step.
     """
     copies = {name: value.detach().to("cpu", copy=True) for name, value in state_dict.items()}
-    return {name: _as_array(value) for name, value in copies.items()}
+    return {name: as_array(value) for name, value in copies.items()}
 
 
 def state_views(state_dict: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -39,9 +39,9 @@ def state_views(state_dict: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     seen: dict[Hashable, np.ndarray] = {}
     for name, value in state_dict.items():
-        memory = (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
+        memory = memory_of(name, value)
         if memory not in seen:
-            seen[memory] = _as_array(value.detach().cpu())
+            seen[memory] = as_array(value.detach().cpu())
         arrays[name] = seen[memory]
     return arrays
 
@@ -74,7 +74,13 @@ def state_to_tensors(
     return tensors
 
 
-def _as_array(value: Tensor) -> np.ndarray:
+def memory_of(name: str, value: Tensor) -> Hashable:
+    """What is equal for the names of one tensor (tied weights) in a state dict."""
+    return (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
+
+
+def as_array(value: Tensor) -> np.ndarray:
+    """An array over a CPU tensor's memory; bfloat16 as a uint16 view."""
     is_bfloat16 = value.dtype == torch.bfloat16
     return (value.view(torch.uint16) if is_bfloat16 else value).numpy()
 

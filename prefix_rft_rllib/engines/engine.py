@@ -4,9 +4,12 @@ import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 FinishReason = Literal["stop", "length"]
 
@@ -117,12 +120,40 @@ class WeightReceiver(abc.ABC):
 
 
 class Engine(abc.ABC):
-    """Generates with one causal language model whose weights are replaced during training."""
+    """Generates with one causal language model whose weights are replaced during training.
+
+    Args:
+        model_config: The model's configuration.
+        eos_token_ids: Ids that end a sequence, at least one.
+
+    Raises:
+        ValueError: If there is no end token, or one is outside the vocabulary.
+    """
+
+    def __init__(self, model_config: "PretrainedConfig", eos_token_ids: Sequence[int]) -> None:
+        text_config = model_config.get_text_config(decoder=True)
+        self._vocab_size: int = text_config.vocab_size
+        self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
+        check_eos_token_ids(eos_token_ids, self._vocab_size)
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._weights_version: int | None = None
 
     @property
-    @abc.abstractmethod
     def weights_version(self) -> int | None:
         """Version given with the newest `load_weights`; None before the first."""
+        return self._weights_version
+
+    def _check_requests(self, requests: Sequence[GenerationRequest]) -> None:
+        """Check that there are weights, and that all requests fit the model.
+
+        Raises:
+            ValueError: If a request does not fit.
+            RuntimeError: If no weights were loaded.
+        """
+        if self._weights_version is None:
+            raise RuntimeError("The engine has no weights yet. Call `load_weights` first.")
+        for request in requests:
+            check_request(request, self._vocab_size, self._max_positions)
 
     @abc.abstractmethod
     def load_weights(self, state_dict: Mapping[str, torch.Tensor], version: int) -> None:

@@ -16,8 +16,6 @@ from prefix_rft_rllib.engines.engine import (
     FinishReason,
     Generation,
     GenerationRequest,
-    check_eos_token_ids,
-    check_request,
 )
 from prefix_rft_rllib.engines.kv_cache import growing_cache
 from prefix_rft_rllib.engines.sampling import TokenSampler
@@ -94,25 +92,15 @@ class TransformersEngine(Engine):
         self, model_config: PretrainedConfig, *, eos_token_ids: Sequence[int], **options: Any
     ) -> None:
         self._options = TransformersEngineOptions.from_config(options)
-        text_config = model_config.get_text_config(decoder=True)
-        self._vocab_size: int = text_config.vocab_size
-        self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
-        check_eos_token_ids(eos_token_ids, self._vocab_size)
-        self._eos_token_ids = frozenset(eos_token_ids)
+        super().__init__(model_config, eos_token_ids)
         self._device = torch.device(
             self._options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         )
         self._model: PreTrainedModel | None = _build_model(
             model_config, self._options, self._device
         )
-        self._weights_version: int | None = None
         parameters = inspect.signature(self._model.forward).parameters
         self._forward_options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-
-    @property
-    def weights_version(self) -> int | None:
-        """Version given with the newest `load_weights`; None before the first."""
-        return self._weights_version
 
     def load_weights(self, state_dict: Mapping[str, torch.Tensor], version: int) -> None:
         """Copy weights into the model, cast to the engine's dtype, from any device.
@@ -148,10 +136,7 @@ class TransformersEngine(Engine):
         See `Engine.generate_stream`; errors are those of `generate`.
         """
         model = self._open_model()
-        if self._weights_version is None:
-            raise RuntimeError("The engine has no weights yet. Call `load_weights` first.")
-        for request in requests:
-            check_request(request, self._vocab_size, self._max_positions)
+        self._check_requests(requests)
         options = self._options
         batches = plan_batches(requests, options.max_batch_size, options.max_batch_tokens)
         for batch in batches:

@@ -23,8 +23,6 @@ from prefix_rft_rllib.engines.engine import (
     Generation,
     GenerationRequest,
     WeightReceiver,
-    check_eos_token_ids,
-    check_request,
 )
 from prefix_rft_rllib.engines.vllm_options import WORKER_EXTENSION, VLLMEngineOptions, import_vllm
 from prefix_rft_rllib.engines.vllm_requests import sampling_params, to_generation
@@ -63,14 +61,9 @@ class VLLMEngine(Engine):
         self, model_config: PretrainedConfig, *, eos_token_ids: Sequence[int], **options: Any
     ) -> None:
         self._options = VLLMEngineOptions.from_config(options)
-        text_config = model_config.get_text_config(decoder=True)
-        self._vocab_size: int = text_config.vocab_size
-        self._max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
-        check_eos_token_ids(eos_token_ids, self._vocab_size)
-        self._eos_token_ids = frozenset(eos_token_ids)
+        super().__init__(model_config, eos_token_ids)
         _check_process()
         self._outline = _outline(model_config)
-        self._weights_version: int | None = None
         self._logit_scale = 1.0
         self._is_asleep = False
         self._broken: str | None = None
@@ -87,11 +80,6 @@ class VLLMEngine(Engine):
         core, run = self._llm.llm_engine, self._run_or_break
         self._receiver = VLLMWeightReceiver(core, self._outline, run, self._wake, self._set_version)
         self._max_model_len: int = self._llm.llm_engine.model_config.max_model_len
-
-    @property
-    def weights_version(self) -> int | None:
-        """Version given with the newest `load_weights`; None before the first."""
-        return self._weights_version
 
     def load_weights(self, state_dict: Mapping[str, torch.Tensor], version: int) -> None:
         """Copy weights into the model, cast to the engine's dtype, from any device.
@@ -149,10 +137,8 @@ class VLLMEngine(Engine):
         See `Engine.generate_stream`; errors are those of `generate`.
         """
         self._check_usable()
-        if self._weights_version is None:
-            raise RuntimeError("The engine has no weights yet. Call `load_weights` first.")
+        self._check_requests(requests)
         for request in requests:
-            check_request(request, self._vocab_size, self._max_positions)
             self._check_length(request)
         yield from self._calls.stream(
             partial(self._generate, list(requests)), self._options.timeout_s

@@ -143,7 +143,8 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     @override(RLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         own = self.weights.state()
-        tensors = state_to_tensors(state, dtypes={k: v.dtype for k, v in own.items()})
+        dtypes = {name: value.dtype for name, value in own.items()}
+        tensors = state_to_tensors(state, dtypes, copy=False)  # `load` copies
         self.weights.load(self.parallelism.spread(tensors, own))
 
     @override(RLModule)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefix_rft_rllib.core.state_arrays import state_to_tensors
+from prefix_rft_rllib.core.state_arrays import as_array, memory_of, state_to_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -49,14 +49,11 @@ class SentWeights:
         tied: dict[str, str] = {}
         first_name: dict[Any, str] = {}
         for name, value in lm.state_dict().items():
-            memory = (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
-            first = first_name.setdefault(memory, name)
+            first = first_name.setdefault(memory_of(name, value), name)
             if first != name:
                 tied[name] = first
                 continue
-            short = _shortest(value)
-            is_bfloat16 = short.dtype == torch.bfloat16
-            arrays[name] = (short.view(torch.uint16) if is_bfloat16 else short).numpy()
+            arrays[name] = as_array(_shortest(value))
         sent = cls(arrays, tied, lm.generation_config)
         with torch.device("meta"):
             expected = _from_config(lm.config, None).state_dict()
@@ -99,7 +96,7 @@ class SentWeights:
         own = lm.state_dict()
         assert own.keys() == {*self.arrays, *self.tied}, "checked by the sender"
         for name, value in own.items():
-            given = state_to_tensors({name: self.array(name)}, {name: value.dtype})
+            given = state_to_tensors({name: self.array(name)}, {name: value.dtype}, copy=False)
             value.copy_(given[name])
         lm.generation_config = copy.deepcopy(self.generation_config)
         return lm.eval()
