@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from random_model import QWEN_SHAPES, qwen_config, write_csv
+from random_model import QWEN_SHAPES, qwen_config, report
 from transformers import AutoModelForCausalLM
 
 from prefix_rft_rllib.engines import GenerationRequest, build_engine
@@ -80,7 +80,7 @@ def main() -> None:
         "num_new_tokens": args.num_new_tokens,
     }
     engines = ["transformers", *(["vllm"] if importlib.util.find_spec("vllm") else [])]
-    write_csv(args.out, [case | measure(name, args, model) for name in engines])
+    report(args.out, [case | measure(name, args, model) for name in engines])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 
 import ray
 import torch
-from random_model import QWEN_SHAPES, qwen_config, save_random_model, write_csv
+from random_model import QWEN_SHAPES, qwen_config, report, save_random_model
 
 from prefix_rft_rllib import PrefixRFTConfig
 
@@ -175,7 +175,7 @@ def main() -> None:
                     "utilisation": round(utilisation, 3) if utilisation is not None else "",
                 }
             )
-    write_csv(args.out, rows)
+    report(args.out, rows)
 
 
 if __name__ == "__main__":

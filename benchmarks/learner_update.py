@@ -15,7 +15,6 @@ taken instead, for a machine that is busy.
 """
 
 import argparse
-import csv
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from random_model import write_csv
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
@@ -325,12 +325,7 @@ def main() -> None:
         for name, path in {"toy_base_model": str(TOY_BASE_MODEL), "random_10m": directory}.items():
             if args.model in (None, name):
                 rows += run_case(args, name, path)
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+    write_csv(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -78,12 +78,18 @@ def save_random_model(directory: Path, config: PretrainedConfig) -> int:
 
 
 def write_csv(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of equal keys, if there is a path."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def report(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows of equal keys, and write them if there is a path."""
     for row in rows:
         print("  ".join(f"{key}={value}" for key, value in row.items()))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    write_csv(path, rows)

@@ -11,7 +11,6 @@ Needs an idle core for the engine and one for the verifier.
 """
 
 import argparse
-import csv
 import math
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from random_model import write_csv
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
 from prefix_rft_rllib import PrefixRFTConfig
@@ -174,12 +174,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [row for name in args.models or ("shipped", "random") for row in run_case(name, args)]
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    write_csv(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import torch
-from random_model import llama_config, save_random_model, write_csv
+from random_model import llama_config, report, save_random_model
 
 from prefix_rft_rllib import PrefixRFTConfig
 
@@ -106,7 +106,7 @@ def main() -> None:
             )
             for staleness in (0, 1)
         }
-    write_csv(args.out, runs[0] + runs[1])
+    report(args.out, runs[0] + runs[1])
     print(f"iteration / max(sampling, learning) = {ratio(runs[0], runs[1]):.2f}")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import ray
 import torch
-from random_model import llama_config, save_random_model, write_csv
+from random_model import llama_config, report, save_random_model
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
 
@@ -124,7 +124,7 @@ def main() -> None:
             "unit": "ratio",
         },
     ]
-    write_csv(args.out, rows)
+    report(args.out, rows)
 
 
 if __name__ == "__main__":
