@@ -16,7 +16,7 @@ setup(
     packages=find_packages(include=["prefix_rft_rllib", "prefix_rft_rllib.*"]),
     package_data={
         "prefix_rft_rllib": ["py.typed"],
-        "prefix_rft_rllib.envs": ["toy_base_model/*"],
+        "prefix_rft_rllib.envs": ["toy_base_model/*", "toy_code_base_model/*"],
     },
     install_requires=[
         "ray[rllib]==2.60.0",

@@ -18,6 +18,7 @@ from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 __all__ = [
     "TOY_BASE_MODEL",
+    "TOY_CODE_BASE_MODEL",
     "CodeEnv",
     "MathEnv",
     "Problem",
@@ -33,6 +34,9 @@ __all__ = [
 
 TOY_BASE_MODEL = Path(__file__).resolve().parent / "toy_base_model"
 """Directory of the small model that is shipped with the package, with its tokenizer."""
+
+TOY_CODE_BASE_MODEL = TOY_BASE_MODEL.with_name("toy_code_base_model")
+"""The same model after it learned to write programs too; the tokenizer is the same."""
 
 _ENTRY_POINT = "prefix_rft_rllib.envs.math_env:MathEnv"
 
@@ -55,9 +59,9 @@ gym.register(
     kwargs={
         "data": "toy_code",
         "data_config": {"num_problems": 2000, "seed": 0},
-        "tokenizer": str(TOY_BASE_MODEL),
-        "max_prompt_tokens": 48,
-        "max_response_tokens": 64,
+        "tokenizer": str(TOY_CODE_BASE_MODEL),
+        "max_prompt_tokens": 64,
+        "max_response_tokens": 96,
         "verifier_config": {"extract": "whole", "timeout_s": 5.0},
     },
 )

@@ -52,6 +52,7 @@ TASK_WORDS = (
 
 # Which of 4 hash buckets belongs to which split.
 _SPLIT_BUCKETS = {"pretraining": (0, 1), "train": (2,), "held_out": (3,)}
+SPLITS = tuple(_SPLIT_BUCKETS)
 _MAX_DRAWS_PER_PROBLEM = 400
 
 Clause = tuple[str, int]
@@ -95,9 +96,13 @@ class WordProblem:
         Decided by a hash of the start value and the clauses, not of the name and the item: a
         problem that differs from a training problem in nothing but the name is not new.
         """
-        key = repr((self.start, self.clauses)).encode()
-        bucket = hashlib.sha256(key).digest()[0] % 4
-        return next(split for split, buckets in _SPLIT_BUCKETS.items() if bucket in buckets)
+        return split_of((self.start, self.clauses))
+
+
+def split_of(key: object) -> str:
+    """Return the split that owns what `key` stands for, by a hash of its `repr`."""
+    bucket = hashlib.sha256(repr(key).encode()).digest()[0] % 4
+    return next(split for split, buckets in _SPLIT_BUCKETS.items() if bucket in buckets)
 
 
 def valid_operations(value: int, number: int) -> tuple[str, ...]:
@@ -271,8 +276,8 @@ def _check_arguments(
     split: str,
 ) -> None:
     """Raise `ValueError` for an argument outside its range."""
-    if split not in _SPLIT_BUCKETS:
-        raise ValueError(f"`split` must be one of {sorted(_SPLIT_BUCKETS)}, got {split!r}.")
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {sorted(SPLITS)}, got {split!r}.")
     integers = {
         "num_problems": num_problems,
         "min_clauses": min_clauses,

@@ -1,82 +1,147 @@
 r"""Generated programming problems that a tiny model can learn.
 
-A problem is two to four clauses of verb and number, in the words of `toy_arithmetic`:
+A problem is an unknown start value and one to six clauses of verb and number, in the words of
+`toy_arithmetic`:
 
-    x . finds 4 , repeats 2 , loses 9 . How many ?
+    Ana has x pears . finds 4 , repeats 2 , loses 9 . How many ?
 
-The program applies the clauses to any start value, one line each:
+The program applies the clauses to any start value. Each line comes after a comment that restates
+its clause:
 
     def f(x):
+     # finds 4
      x = x + 4
+     # repeats 2
      x = x * 2
+     # loses 9
      x = x - 9
      return x
 
-It is graded by calls with start values that the prompt does not show. What has to be decided is the
-operation that each verb stands for; the base model of `toy_arithmetic` knows it from sums, not
-from programs.
+It is graded by calls with start values that the prompt does not show. All that a solver has to
+decide is the operation that each verb stands for. `docs/toy_code.md` says more.
 """
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from prefix_rft_rllib.envs.toy_arithmetic import NUMBERS, OPERATION_OF_VERB, OPERATIONS, Clause
+from prefix_rft_rllib.envs.toy_arithmetic import (
+    ITEMS,
+    NAMES,
+    NUMBERS,
+    OPERATION_OF_VERB,
+    OPERATIONS,
+    SPLITS,
+    Clause,
+    split_of,
+)
 
-MAX_CLAUSES = 8
+MAX_CLAUSES = 6
 ENTRY_POINT = "f"
 NUM_TESTS = 5
 
 _START_VALUES = range(100)
 _MAX_FAILED_DRAWS = 400
-_SPLITS = ("train", "held_out")
 
 
-def prompt_of(clauses: tuple[Clause, ...]) -> str:
-    """Return the problem text."""
-    return f"x . {' , '.join(f'{verb} {number}' for verb, number in clauses)} . How many ?"
+@dataclass(frozen=True, kw_only=True)
+class ProgramProblem:
+    """One generated problem.
+
+    Attributes:
+        name: Who the problem is about, one of `NAMES`.
+        item: What is counted, one of `ITEMS`.
+        clauses: Verb and number of each clause, in order.
+    """
+
+    name: str
+    item: str
+    clauses: tuple[Clause, ...]
+
+    @property
+    def prompt(self) -> str:
+        """The bare problem text."""
+        clauses = " , ".join(f"{verb} {number}" for verb, number in self.clauses)
+        return f"{self.name} has x {self.item} . {clauses} . How many ?"
+
+    @property
+    def split(self) -> str:
+        """The split that owns this problem: "pretraining" (half), "train" or "held_out".
+
+        Decided by a hash of the clauses, not of the name and the item.
+        """
+        return split_of(self.clauses)
+
+    def value(self, start: int) -> int:
+        """Return what a right program returns for a start value."""
+        for verb, number in self.clauses:
+            start = OPERATIONS[OPERATION_OF_VERB[verb]](start, number)
+        return start
 
 
-def program_of(
-    clauses: tuple[Clause, ...], rng: random.Random | None = None, flawed_fraction: float = 0.0
-) -> str:
-    """Return the program that applies the clauses.
+def draw_problem(rng: random.Random, num_clauses: int) -> ProgramProblem:
+    """Draw a problem; each verb occurs at most once in it.
 
     Args:
-        clauses: Verb and number of each.
-        rng: Source of randomness for flaws; None for none.
-        flawed_fraction: Probability, per clause, that the operation is drawn evenly from all.
+        rng: Source of randomness; its state moves on.
+        num_clauses: Number of clauses, 1 to `MAX_CLAUSES`.
+
+    Returns:
+        The problem.
+    """
+    verbs = rng.sample(list(OPERATION_OF_VERB), num_clauses)
+    clauses = tuple((verb, rng.choice(NUMBERS)) for verb in verbs)
+    return ProgramProblem(name=rng.choice(NAMES), item=rng.choice(ITEMS), clauses=clauses)
+
+
+def write_program(problem: ProgramProblem, choose: Callable[[str], str]) -> str:
+    """Write a program with the operations that `choose` picks.
+
+    Args:
+        problem: The problem to write for.
+        choose: Called once per clause with the symbol of the right operation; returns the one
+            to write.
+
+    Returns:
+        The program, without a line break at its end.
+    """
+    lines = [
+        f" # {verb} {number}\n x = x {choose(OPERATION_OF_VERB[verb])} {number}\n"
+        for verb, number in problem.clauses
+    ]
+    return f"def {ENTRY_POINT}(x):\n{''.join(lines)} return x"
+
+
+def write_demonstration(
+    problem: ProgramProblem, rng: random.Random, flawed_fraction: float = 0.0
+) -> str:
+    """Write a demonstration, with flaws if asked for.
+
+    Args:
+        problem: The problem to demonstrate.
+        rng: Source of randomness for the flaws; its state moves on.
+        flawed_fraction: Probability, per clause, of another operation than the right one, drawn
+            evenly from the three others.
 
     Returns:
         The program. With flaws it may be wrong.
     """
-    lines = []
-    for verb, number in clauses:
-        symbol = OPERATION_OF_VERB[verb]
-        if rng is not None and rng.random() < flawed_fraction:
-            symbol = rng.choice(tuple(OPERATIONS))
-        lines.append(f" x = x {symbol} {number}\n")
-    return f"def {ENTRY_POINT}(x):\n{''.join(lines)} return x"
 
+    def choose(right: str) -> str:
+        if rng.random() >= flawed_fraction:
+            return right
+        return rng.choice([symbol for symbol in OPERATIONS if symbol != right])
 
-def value_of(clauses: tuple[Clause, ...], value: int) -> int:
-    """Return what the program returns for a start value."""
-    for verb, number in clauses:
-        value = OPERATIONS[OPERATION_OF_VERB[verb]](value, number)
-    return value
-
-
-def split_of(clauses: tuple[Clause, ...]) -> str:
-    """Return the split that owns these clauses, by a hash of them."""
-    return _SPLITS[hashlib.sha256(repr(clauses).encode()).digest()[0] % 4 == 3]
+    return write_program(problem, choose)
 
 
 def generate_rows(
     *,
     num_problems: int,
     min_clauses: int = 2,
-    max_clauses: int = 4,
+    max_clauses: int = 5,
     seed: int = 0,
     flawed_fraction: float = 0.0,
     split: str = "train",
@@ -88,12 +153,12 @@ def generate_rows(
 
     Args:
         num_problems: Number of rows, at least 1.
-        min_clauses: Fewest clauses, 1 to 8.
-        max_clauses: Most clauses, `min_clauses` to 8.
+        min_clauses: Fewest clauses, 1 to 6.
+        max_clauses: Most clauses, `min_clauses` to 6. The number is drawn evenly in between.
         seed: Seed of the draws, an integer from 0.
-        flawed_fraction: Probability per clause of an operation drawn evenly from all in the
-            demonstration, in [0, 1]; the tests stay right.
-        split: "train" or "held_out".
+        flawed_fraction: Probability per clause of a wrong operation in the demonstration, in
+            [0, 1]; the tests stay right.
+        split: "train", "held_out" or "pretraining" (the base model's problems).
 
     Returns:
         Rows with the keys "id", "domain", "prompt", "tests", "entry_point", "demonstration".
@@ -101,8 +166,8 @@ def generate_rows(
     Raises:
         ValueError: If an argument is outside its range, or there are too few different problems.
     """
-    if split not in _SPLITS:
-        raise ValueError(f"`split` must be one of {list(_SPLITS)}, got {split!r}.")
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {list(SPLITS)}, got {split!r}.")
     if not 1 <= min_clauses <= max_clauses <= MAX_CLAUSES:
         raise ValueError(
             f"1 <= `min_clauses` <= `max_clauses` <= {MAX_CLAUSES} must hold, got {min_clauses} "
@@ -120,8 +185,8 @@ def generate_rows(
         )
     rng, flaw_rng = random.Random(f"programs of {seed}"), random.Random(f"flaws of {seed}")
     rows = []
-    for clauses in _draw_new_clauses(rng, (min_clauses, max_clauses), split):
-        rows.append(_row(clauses, program_of(clauses, flaw_rng, flawed_fraction)))
+    for problem in _draw_new_problems(rng, (min_clauses, max_clauses), split):
+        rows.append(_row(problem, write_demonstration(problem, flaw_rng, flawed_fraction)))
         if len(rows) == num_problems:
             return rows
     raise ValueError(
@@ -130,32 +195,30 @@ def generate_rows(
     )
 
 
-def _draw_new_clauses(
+def _draw_new_problems(
     rng: random.Random, lengths: tuple[int, int], split: str
-) -> Iterator[tuple[Clause, ...]]:
-    """Yield the clauses of problems of a split, each once, until new ones get too rare."""
+) -> Iterator[ProgramProblem]:
+    """Yield problems of a split, each list of clauses once, until new ones get too rare."""
     seen: set[tuple[Clause, ...]] = set()
     num_failed = 0
     while num_failed < _MAX_FAILED_DRAWS:
-        verbs = rng.sample(list(OPERATION_OF_VERB), rng.randint(*lengths))
-        clauses = tuple((verb, rng.choice(NUMBERS)) for verb in verbs)
-        if clauses in seen or split_of(clauses) != split:
+        problem = draw_problem(rng, rng.randint(*lengths))
+        if problem.clauses in seen or problem.split != split:
             num_failed += 1
             continue
         num_failed = 0
-        seen.add(clauses)
-        yield clauses
+        seen.add(problem.clauses)
+        yield problem
 
 
-def _row(clauses: tuple[Clause, ...], demonstration: str) -> dict[str, Any]:
-    prompt = prompt_of(clauses)
-    digest = hashlib.sha256(prompt.encode()).hexdigest()[:16]
+def _row(problem: ProgramProblem, demonstration: str) -> dict[str, Any]:
+    digest = hashlib.sha256(problem.prompt.encode()).hexdigest()[:16]
     values = random.Random(digest).sample(_START_VALUES, NUM_TESTS)
-    calls = [f"assert {ENTRY_POINT}({value}) == {value_of(clauses, value)}" for value in values]
+    calls = [f"assert {ENTRY_POINT}({value}) == {problem.value(value)}" for value in values]
     return {
         "id": f"toy-code-{digest}",
         "domain": "code",
-        "prompt": prompt,
+        "prompt": problem.prompt,
         "tests": {"kind": "asserts", "asserts": calls},
         "entry_point": ENTRY_POINT,
         "demonstration": demonstration,

@@ -65,7 +65,7 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
         panel.set(title=f"{name} problems", xlabel="training iteration", ylim=(0, 1))
         panel.grid(alpha=0.3)
     first = np.atleast_1d(panels)[0]
-    first.set_ylabel("avg@8 (share of samples correct)")
+    first.set_ylabel("avg@k (share of samples correct)")
     first.legend()
     figure.suptitle(f"{title} (mean of {num_seeds} seeds, band: 95% interval)", fontsize=10)
     figure.tight_layout()

@@ -24,11 +24,12 @@ Results to expect:
 """
 
 import argparse
+import itertools
 import json
 import logging
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,11 @@ NUM_WARMUP_STEPS = 50
 NO_LABEL = -100
 
 logger = logging.getLogger("toy_arithmetic_base_model")
+
+CausalLM = Qwen2ForCausalLM | LlamaForCausalLM
+Example = tuple[str, str]
+"""A problem text and a solution."""
+DrawExamples = Callable[[random.Random, float], list[Example]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,18 +152,23 @@ def draw_solution(problem: WordProblem, rng: random.Random, right_fraction: floa
     return write_solution(problem, lambda _right, valid: rng.choice(valid))
 
 
-def encode_solutions(
-    tokenizer: PreTrainedTokenizerFast, problems: list[WordProblem], solutions: list[str]
+def draw_batch(rng: random.Random, right_fraction: float) -> list[Example]:
+    """Draw problems of the pre-training split, each with a solution."""
+    problems = list(itertools.islice(draw_problems(rng), BATCH_SIZE))
+    return [(p.prompt, draw_solution(p, rng, right_fraction)) for p in problems]
+
+
+def encode_examples(
+    tokenizer: PreTrainedTokenizerFast, examples: list[Example]
 ) -> list[tuple[list[int], list[int]]]:
-    """Encode each problem as (prompt ids, response ids with the end token)."""
+    """Encode each example as (prompt ids, response ids with the end token)."""
     prompts = [
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": problem.prompt}],
-            add_generation_prompt=True,
-            tokenize=False,
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
         )
-        for problem in problems
+        for prompt, _ in examples
     ]
+    solutions = [solution for _, solution in examples]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     response_ids = tokenizer(solutions, add_special_tokens=False)["input_ids"]
     return [
@@ -187,7 +198,7 @@ def pad_rows(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, tor
 
 
 def response_logits(
-    model: Qwen2ForCausalLM, input_ids: torch.Tensor, labels: torch.Tensor
+    model: CausalLM, input_ids: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of the labelled tokens.
 
@@ -214,15 +225,25 @@ def lr_at(stage: Stage, step: int) -> float:
 
 
 def train_stage(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    seed: int,
+    draw_examples: DrawExamples,
 ) -> float:
     """Train the model in place for one stage.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        stage: Steps, rate, share of right solutions.
+        seed: Seed of the examples.
+        draw_examples: Draws the examples of a step, with the stage's share of right solutions.
 
     Returns:
         Mean loss of the last 50 steps, nats per response token.
     """
     rng = random.Random(f"{seed} {stage.name}")
-    problems = draw_problems(rng)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -231,9 +252,8 @@ def train_stage(
     for step in progress:
         for group in optimizer.param_groups:
             group["lr"] = lr_at(stage, step)
-        batch = [next(problems) for _ in range(BATCH_SIZE)]
-        solutions = [draw_solution(problem, rng, stage.right_fraction) for problem in batch]
-        losses.append(train_step(model, optimizer, encode_solutions(tokenizer, batch, solutions)))
+        examples = draw_examples(rng, stage.right_fraction)
+        losses.append(train_step(model, optimizer, encode_examples(tokenizer, examples)))
         if step % 20 == 0:
             recent = losses[-50:]
             progress.set_postfix(loss=f"{sum(recent) / len(recent):.4f}")
@@ -242,7 +262,7 @@ def train_stage(
 
 
 def train_step(
-    model: Qwen2ForCausalLM,
+    model: CausalLM,
     optimizer: torch.optim.Optimizer,
     rows: list[tuple[list[int], list[int]]],
 ) -> float:
@@ -263,9 +283,9 @@ def train_step(
     return total
 
 
-def main() -> None:
-    """Train, save and measure the base model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_arguments(description: str) -> argparse.Namespace:
+    """Read the command line, set up log, threads and torch's seed."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="directory of the new model")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--seed", type=int, default=0)
@@ -275,17 +295,27 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
+    return arguments
+
+
+def main() -> None:
+    """Train and save the base model."""
+    arguments = parse_arguments(__doc__.splitlines()[0])
     tokenizer = build_toy_tokenizer(MAX_POSITIONS)
     model = build_model(tokenizer)
-    train(model, tokenizer, arguments)
-    save(model, tokenizer, arguments.out)
+    train(model, tokenizer, STAGES, draw_batch, arguments)
+    save(as_llama(model), tokenizer, arguments.out)
 
 
 def train(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stages: Sequence[Stage],
+    draw_examples: DrawExamples,
+    arguments: argparse.Namespace,
 ) -> None:
     """Run all stages, or those after the last kept checkpoint."""
-    for stage in STAGES:
+    for stage in stages:
         kept = arguments.checkpoints and arguments.checkpoints / f"{stage.name}.pt"
         if kept and kept.exists():
             model.load_state_dict(torch.load(kept))
@@ -293,16 +323,16 @@ def train(
             continue
         if arguments.smoke:
             stage = Stage(**{**vars(stage), "num_steps": 5})
-        loss = train_stage(model, tokenizer, stage, arguments.seed)
+        loss = train_stage(model, tokenizer, stage, arguments.seed, draw_examples)
         logger.info("%s: loss %.4f nats per response token", stage.name, loss)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
             torch.save(model.state_dict(), kept)
 
 
-def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write model and tokenizer as a Hugging Face model directory."""
-    as_llama(model).save_pretrained(out)
+    model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     logger.info("saved %s", json.dumps(sorted(path.name for path in out.iterdir())))
 

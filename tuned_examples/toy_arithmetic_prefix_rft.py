@@ -80,37 +80,12 @@ def method_config_for(method: str, num_iterations: int) -> dict[str, Any]:
     return {}
 
 
-def build_config(
-    method: str = "prefix_rft",
-    *,
-    seed: int = 0,
-    num_iterations: int = NUM_ITERATIONS,
-    num_held_out: int = NUM_HELD_OUT,
-) -> PrefixRFTConfig:
-    """The run's settings; all methods share everything but `method_config`."""
-    held_out = {
-        name: {
-            "data": "toy_arithmetic",
-            "data_config": toy_problems(num_held_out, *lengths, **split),
-        }
-        for name, lengths in {"new": (2, 6), "harder": (7, 8)}.items()
-        for split in [{"split": "held_out", "seed": 0}]
-    }
+def training_config(method: str, *, seed: int, num_iterations: int) -> PrefixRFTConfig:
+    """Everything but environment and model; all methods share all but `method_config`."""
     return (
         PrefixRFTConfig()
-        .environment(
-            "PrefixRFT/ToyArithmetic-v0",
-            env_config={
-                # Trained on 2 to 6 clauses; the base model was pre-trained on up to 8.
-                "data_config": toy_problems(2000, 2, 6, seed=seed),
-                "held_out_data": held_out,
-                "max_prompt_tokens": 64,
-                "max_response_tokens": 96,
-            },
-        )
         .env_runners(num_env_runners=2)
         .training(
-            model_path=str(TOY_BASE_MODEL),
             method=method,
             method_config=method_config_for(method, num_iterations),
             group_size=8,
@@ -123,35 +98,68 @@ def build_config(
     )
 
 
+def build_config(
+    method: str = "prefix_rft",
+    *,
+    seed: int = 0,
+    num_iterations: int = NUM_ITERATIONS,
+    num_held_out: int = NUM_HELD_OUT,
+) -> PrefixRFTConfig:
+    """The run's settings."""
+    held_out = {
+        name: {
+            "data": "toy_arithmetic",
+            "data_config": toy_problems(num_held_out, *lengths, **split),
+        }
+        for name, lengths in {"new": (2, 6), "harder": (7, 8)}.items()
+        for split in [{"split": "held_out", "seed": 0}]
+    }
+    return (
+        training_config(method, seed=seed, num_iterations=num_iterations)
+        .environment(
+            "PrefixRFT/ToyArithmetic-v0",
+            env_config={
+                # Trained on 2 to 6 clauses; the base model was pre-trained on up to 8.
+                "data_config": toy_problems(2000, 2, 6, seed=seed),
+                "held_out_data": held_out,
+                "max_prompt_tokens": 64,
+                "max_response_tokens": 96,
+            },
+        )
+        .training(model_path=str(TOY_BASE_MODEL))
+    )
+
+
 config = build_config()
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def argument_parser(description: str, num_iterations: int) -> argparse.ArgumentParser:
+    """The options of a run on generated problems."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--method", choices=["prefix_rft", "rft", "sft"], default="prefix_rft")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-iterations", type=int, default=NUM_ITERATIONS)
+    parser.add_argument("--num-iterations", type=int, default=num_iterations)
     parser.add_argument("--num-env-runners", type=int, default=2)
     parser.add_argument(
         "--num-held-out", type=int, default=NUM_HELD_OUT, help="problems of each held-out set"
     )
-    parser.add_argument("--run-dir", type=Path, help="default: runs/toy_arithmetic_METHOD_seedSEED")
+    parser.add_argument("--run-dir", type=Path, help="default: runs/TASK_METHOD_seedSEED")
     parser.add_argument("--log", action="store_true", help="print each iteration's rollout log")
-    parser.add_argument("--as-test", action="store_true", help="exit 1 below the expected accuracy")
-    return parser.parse_args()
+    return parser
 
 
-def main() -> int:
-    """Train, evaluate before and after, save the model."""
-    args = parse_arguments()
-    run_dir = args.run_dir or Path("runs") / f"toy_arithmetic_{args.method}_seed{args.seed}"
-    settings = build_config(
-        args.method,
-        seed=args.seed,
-        num_iterations=args.num_iterations,
-        num_held_out=args.num_held_out,
-    )
+def run(settings: PrefixRFTConfig, task: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train, evaluate before and after, save the model, print where everything is.
+
+    Args:
+        settings: The run's settings.
+        task: Begins the name of the run directory.
+        args: Options of `argument_parser`.
+
+    Returns:
+        Results on each held-out set after training.
+    """
+    run_dir = args.run_dir or Path("runs") / f"{task}_{args.method}_seed{args.seed}"
     settings.env_runners(num_env_runners=args.num_env_runners)
     settings.reporting(run_dir=str(run_dir))
 
@@ -177,6 +185,21 @@ def main() -> int:
         f"TensorBoard: tensorboard --logdir {run_dir.parent}\n"
         f"Model:       {model_dir}, to use it:\n\n{usage}"
     )
+    return after
+
+
+def main() -> int:
+    """Run with the settings of the command line."""
+    parser = argument_parser(__doc__.splitlines()[0], NUM_ITERATIONS)
+    parser.add_argument("--as-test", action="store_true", help="exit 1 below the expected accuracy")
+    args = parser.parse_args()
+    settings = build_config(
+        args.method,
+        seed=args.seed,
+        num_iterations=args.num_iterations,
+        num_held_out=args.num_held_out,
+    )
+    after = run(settings, "toy_arithmetic", args)
     missed = [name for name, least in MIN_ACCURACY.items() if after[name]["avg_at_k"] < least]
     return 1 if args.as_test and missed else 0
 

@@ -1,18 +1,37 @@
 """The generated programming problems."""
 
+import random
+
 import gymnasium as gym
 import pytest
 
 import prefix_rft_rllib.envs  # noqa: F401  (registers the ids)
-from prefix_rft_rllib.envs.toy_code import generate_rows, program_of, prompt_of, value_of
+from prefix_rft_rllib.envs.toy_code import (
+    ProgramProblem,
+    generate_rows,
+    write_demonstration,
+    write_program,
+)
 
-CLAUSES = (("finds", 4), ("repeats", 2), ("loses", 9))
+PROBLEM = ProgramProblem(
+    name="Ana", item="pears", clauses=(("finds", 4), ("repeats", 2), ("loses", 9))
+)
 
 
 def test_prompt_program_and_value_by_hand():
-    assert prompt_of(CLAUSES) == "x . finds 4 , repeats 2 , loses 9 . How many ?"
-    assert program_of(CLAUSES) == "def f(x):\n x = x + 4\n x = x * 2\n x = x - 9\n return x"
-    assert value_of(CLAUSES, 10) == 19  # (10 + 4) * 2 - 9
+    assert PROBLEM.prompt == "Ana has x pears . finds 4 , repeats 2 , loses 9 . How many ?"
+    assert write_program(PROBLEM, lambda right: right) == (
+        "def f(x):\n # finds 4\n x = x + 4\n # repeats 2\n x = x * 2\n # loses 9\n x = x - 9\n"
+        " return x"
+    )
+    assert PROBLEM.value(10) == 19  # (10 + 4) * 2 - 9
+
+
+def test_every_clause_of_an_entirely_flawed_demonstration_is_wrong():
+    lines = write_demonstration(PROBLEM, random.Random(0), flawed_fraction=1.0).split("\n")
+    right = write_program(PROBLEM, lambda right: right).split("\n")
+    differ = [a != b for a, b in zip(lines, right, strict=True)]
+    assert differ == [False, *[False, True] * 3, False]
 
 
 def test_rows_are_a_pure_function_and_splits_share_no_clauses():
@@ -26,14 +45,9 @@ def test_rows_are_a_pure_function_and_splits_share_no_clauses():
 
 def test_flaws_change_operations_of_demonstrations_and_nothing_else():
     right, flawed = (generate_rows(num_problems=200, flawed_fraction=f) for f in (0.0, 1.0))
-    same = 0
     for one, other in zip(right, flawed, strict=True):
         assert {**one, "demonstration": ""} == {**other, "demonstration": ""}
-        pairs = zip(one["demonstration"], other["demonstration"], strict=False)
-        assert one["demonstration"].count("\n") == other["demonstration"].count("\n")
-        same += all(a == b for a, b in pairs)
-    # Two to four clauses, each right by chance once in four: 1/16 to 1/256 of the programs.
-    assert 1 <= same <= 20
+        assert one["demonstration"] != other["demonstration"]
 
 
 def test_demonstrations_pass_and_another_operation_does_not():
@@ -41,9 +55,9 @@ def test_demonstrations_pass_and_another_operation_does_not():
     problem_set = env.problem_set
     assert problem_set.counts["demonstrations_set_aside"] == 0
     for problem in problem_set.train:
-        assert problem.check(problem_set.tokenizer, problem_set.grader.grade, 48, 64) == []
+        assert problem.check(problem_set.tokenizer, problem_set.grader.grade, 64, 96) == []
         (text,) = problem.demonstration_texts
-        wrong = text.replace(" + ", " - ") if " + " in text else text.replace("x = x", "x = 1 + x")
+        wrong = text.replace("return x", "return x + 1")
         assert problem_set.grader.grade(wrong, problem) == "WRONG"
 
 
@@ -51,7 +65,7 @@ def test_demonstrations_pass_and_another_operation_does_not():
     ("arguments", "message"),
     [
         ({"split": "test"}, "`split` must be one of"),
-        ({"min_clauses": 5}, "`min_clauses` <= `max_clauses`"),
+        ({"min_clauses": 6}, "`min_clauses` <= `max_clauses`"),
         ({"flawed_fraction": 30}, "use 0.3 for 30%"),
         ({"num_problems": 0}, "`num_problems` must be at least 1"),
         ({"num_problems": 10_000, "min_clauses": 1, "max_clauses": 1}, "more than the generator"),
