@@ -14,12 +14,13 @@ from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.problems import ProblemSet, load_problem_set, receive_problem_set
 from prefix_rft_rllib.envs.solution_steps import step_ends
 from prefix_rft_rllib.envs.token_env import TokenEnv
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import Graded, Verdict
 
 __all__ = [
     "TOY_BASE_MODEL",
     "TOY_CODE_BASE_MODEL",
     "CodeEnv",
+    "Graded",
     "MathEnv",
     "Problem",
     "ProblemSet",

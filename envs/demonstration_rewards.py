@@ -35,9 +35,9 @@ def demonstration_reward(
     if key not in problem_set.demonstration_rewards:
         token_ids = problem_set.demonstration(problem_id, demonstration_index)
         problem = problem_set.by_id(problem_id)
-        outcome, reward = problem_set.grade_response(problem, token_ids)
-        if is_undecided(outcome):
-            _note_undecided(problem_set, key, outcome_name(outcome), reward)
+        graded, reward = problem_set.grade_response(problem, token_ids)
+        if is_undecided(graded.outcome):
+            _note_undecided(problem_set, key, outcome_name(graded.outcome), reward)
         problem_set.demonstration_rewards[key] = reward
     return problem_set.demonstration_rewards[key]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefix_rft_rllib.envs.verifiers import load_verifier, max_threads
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.math_answers import has_content
-from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Detail, Graded, Verdict
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.envs.problems import Problem
@@ -109,6 +109,10 @@ class Grader:
         self.failures: dict[str, str] = {}
 
     def grade(self, response: str, problem: Problem) -> Outcome:
+        """Grade one response: the outcome of `grade_with_details`."""
+        return self.grade_with_details(response, problem).outcome
+
+    def grade_with_details(self, response: str, problem: Problem) -> Graded:
         """Grade one response.
 
         Args:
@@ -116,14 +120,15 @@ class Grader:
             problem: Its problem.
 
         Returns:
-            A verdict or a finite number. An exception inside the verifier is `Verdict.ERROR`,
-            logged once per kind, and never WRONG.
+            A verdict or a finite number, and the verifier's details, if it gave any; lone
+            surrogates in them, which UTF-8 cannot hold, are written as escapes. An exception inside
+            the verifier is `Verdict.ERROR`, logged once per kind, and never WRONG.
 
         Raises:
             ValueError: If the verifier returns anything else.
         """
         try:
-            outcome = self._verify(response, problem)
+            result = self._verify(response, problem)
         except Exception as error:
             kind = type(error).__name__
             if kind not in self.failures:
@@ -135,8 +140,8 @@ class Grader:
                     kind,
                     problem.problem_id,
                 )
-            return Verdict.ERROR
-        return self._checked(outcome)
+            return Graded(Verdict.ERROR)
+        return self._checked(result)
 
     def grade_many(
         self, responses: Sequence[str], problems: Sequence[Problem], description: str | None = None
@@ -168,7 +173,12 @@ class Grader:
         outcomes = iter(self.grade_many([boxed(p.answer) for p in compared], compared, description))
         return [Verdict.CORRECT if is_task(p.answer) else next(outcomes) for p in problems]
 
-    def _checked(self, outcome: Any) -> Outcome:
+    def _checked(self, result: Any) -> Graded:
+        """Bring what the verifier returned into one form."""
+        graded = result if isinstance(result, Graded) else Graded(result)
+        return Graded(self._checked_outcome(graded.outcome), self._checked_details(graded.details))
+
+    def _checked_outcome(self, outcome: Any) -> Outcome:
         if isinstance(outcome, Verdict):
             return outcome
         try:
@@ -178,6 +188,24 @@ class Grader:
         if not math.isfinite(number):
             raise ValueError(
                 f"The verifier {self._name!r} returned {outcome!r} ({type(outcome).__name__}). "
-                "It must return a Verdict or a finite number."
+                "It must return a Verdict or a finite number, alone or as the outcome of a Graded."
             )
         return number
+
+    def _checked_details(self, details: Any) -> dict[str, Detail]:
+        is_plain = isinstance(details, Mapping) and all(
+            isinstance(name, str) and isinstance(value, Detail) for name, value in details.items()
+        )
+        if not is_plain:
+            raise ValueError(
+                f"The verifier {self._name!r} returned a Graded with the details {details!r:.200}. "
+                "They must be a dict from names to texts, numbers, True or False."
+            )
+        return {
+            _encodable(name): _encodable(value) if isinstance(value, str) else value
+            for name, value in details.items()
+        }
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -38,7 +38,8 @@ class MathEnv(TokenEnv):
     As `TokenEnv`: `problem_id`, `demonstration_index`, `num_prefix_tokens`.
 
     ## Info Keys
-    As `TokenEnv`. At reset: `problem_id`, `prompt_ids`, `num_prefix_tokens`. At the end: `verdict`.
+    As `TokenEnv`. At reset: `problem_id`, `prompt_ids`, `num_prefix_tokens`. At the end: `verdict`,
+    `verdict_details` ({}).
 
     ## Version History
     - v0: first version.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prefix_rft_rllib.envs.grading import Grader, Outcome, refuses_answer, reward_of
+from prefix_rft_rllib.envs.grading import Grader, refuses_answer, reward_of
 from prefix_rft_rllib.envs.packed_problems import PackedProblems, SelectedProblems
 from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.problem_rows import fingerprint
@@ -27,6 +27,7 @@ from prefix_rft_rllib.envs.raw_problems import RawProblem, read_problems
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.subsets import keep_demonstrations, split_off, without_clashes
 from prefix_rft_rllib.envs.token_ids import TokenIds
+from prefix_rft_rllib.envs.verifiers.verdict import Graded
 
 _NUM_CACHED_SETS = 8
 TRAIN = "train"
@@ -132,9 +133,7 @@ class ProblemSet:
             )
         return problem.demonstrations[demonstration_index]
 
-    def grade_response(
-        self, problem: Problem, response_ids: Sequence[int]
-    ) -> tuple[Outcome, float]:
+    def grade_response(self, problem: Problem, response_ids: Sequence[int]) -> tuple[Graded, float]:
         """Grade a whole response, prefix and end token included.
 
         Args:
@@ -142,10 +141,11 @@ class ProblemSet:
             response_ids: Its token ids; special tokens are left out of the graded text.
 
         Returns:
-            The verifier's outcome and the reward that the settings pay for it.
+            The verifier's outcome with its details, and the reward that the settings pay for it.
         """
-        outcome = self.grader.grade(decode_response(self.tokenizer, response_ids), problem)
-        return outcome, reward_of(outcome, self.settings.rewards)
+        response = decode_response(self.tokenizer, response_ids)
+        graded = self.grader.grade_with_details(response, problem)
+        return graded, reward_of(graded.outcome, self.settings.rewards)
 
 
 _cache: OrderedDict[str, ProblemSet] = OrderedDict()

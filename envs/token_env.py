@@ -13,7 +13,7 @@ from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
 
 RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
 RESET_INFO_KEYS = ("problem_id", "prompt_ids", "num_prefix_tokens")
-FINAL_INFO_KEYS = ("verdict",)
+FINAL_INFO_KEYS = ("verdict", "verdict_details")
 PADDING = -1
 
 
@@ -66,6 +66,8 @@ class TokenEnv(gym.Env[np.ndarray, int]):
 
     At the last step:
     - `verdict`: the name of a `Verdict`, or "SCORED" if the verifier returned a number.
+    - `verdict_details`: dict of what the verifier says beside it, for people: of code `reason`, the
+      first failing `test`, what the attempt `got` there, ... ; {} where it says nothing.
 
     ## Version History
     - v0: first version.
@@ -174,8 +176,9 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     def _graded(self) -> tuple[float, dict[str, Any]]:
         assert self._problem is not None
         response_ids = self._window[self._num_prompt : self._length].tolist()
-        outcome, reward = self.problem_set.grade_response(self._problem, response_ids)
-        return reward, {"verdict": outcome_name(outcome)}
+        graded, reward = self.problem_set.grade_response(self._problem, response_ids)
+        verdict = outcome_name(graded.outcome)
+        return reward, {"verdict": verdict, "verdict_details": dict(graded.details)}
 
     def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, Sequence[int]]:
         """Check the reset options and look up what they name."""

@@ -53,6 +53,8 @@ WEIGHT_STALENESS_MEAN = "weight_staleness_mean"
 """Mean number of updates between a rollout's weights and the start of its update; 0: on-policy."""
 VERDICTS = "verdicts"
 """Number of rollouts per verdict, `verdicts/CORRECT` and so on; all five, and SCORED."""
+NUM_WITHOUT_ISOLATION = "num_without_isolation"
+"""Rollouts whose code ran without isolation; where the verifier says how any of them ran."""
 
 # --- Learner: logged by the learners over the iteration's update, under `learner/`. --------------
 LEARNER = "learner"

@@ -11,6 +11,10 @@ from prefix_rft_rllib.run_directory import (
     read_metrics,
     read_minibatches,
 )
+from prefix_rft_rllib.terminal_text import one_line
+
+_SHOWN_DETAILS = {"reason": "", "test": "test ", "got": "got "}
+_DETAIL_WIDTH = 80
 
 
 def iteration_log(run_dir: str | Path, iteration: int) -> str:
@@ -22,7 +26,9 @@ def iteration_log(run_dir: str | Path, iteration: int) -> str:
 
     Returns:
         Indented lines, each with a line break: one with groups and verdicts, one per rollout with
-        a prefix, and one per optimizer step with a selection among prefix tokens.
+        a prefix, and one per optimizer step with a selection among prefix tokens. Where the
+        verifier says more than the verdict, a rollout's line has it in brackets: the reason, the
+        first failing test and what came back, shortened, with escapes for special characters.
 
     Raises:
         ValueError: If the run directory has no such iteration.
@@ -66,9 +72,11 @@ def _summary_line(row: dict[str, float]) -> str:
         for key, value in row.items()
         if key.startswith(verdicts) and value
     ]
+    num_without = row.get(f"{rollouts}/{metrics.NUM_WITHOUT_ISOLATION}", 0)
     return (
         f"groups with signal: {row[f'{rollouts}/{metrics.NUM_GROUPS_WITH_SIGNAL}']:.0f} of "
         f"{row[f'{rollouts}/{metrics.NUM_GROUPS}']:.0f}; verdicts: {', '.join(counts) or 'none'}"
+        + (f"; code of {num_without:.0f} rollouts ran without isolation" if num_without else "")
     )
 
 
@@ -78,9 +86,19 @@ def _rollout_line(record: RolloutRecord) -> str:
         f"[{record.window_low:.3f}, {record.window_high:.3f}], "
         f"drawn {record.drawn_prefix_tokens} tokens, "
         f"prefix {record.num_prefix_tokens}{' (cut)' if record.was_cut else ''}, "
-        f"{record.verdict}, advantage {record.advantage:+.3f}, "
+        f"{record.verdict}{_why(record)}, advantage {record.advantage:+.3f}, "
         f"weights of kept tokens {kept_prefix_weights(record)}"
     )
+
+
+def _why(record: RolloutRecord) -> str:
+    details = record.verdict_details or {}
+    shown = [
+        f"{label}{one_line(str(details[name]), _DETAIL_WIDTH)}"
+        for name, label in _SHOWN_DETAILS.items()
+        if name in details
+    ]
+    return f" ({'; '.join(shown)})" if shown else ""
 
 
 def _kept_lines(directory: Path, iteration: int) -> Iterator[str]:

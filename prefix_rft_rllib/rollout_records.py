@@ -16,7 +16,7 @@ TOKEN_FLOATS = ("entropy", "old_logp", "engine_logp", "weight")
 """Fields with one float32 number per response token."""
 TOKEN_INTEGERS = ("prompt_ids", "response_ids", "kept")
 """Fields with one whole number or bool per token."""
-OPTIONAL = (*TOKEN_FLOATS, "kept", "prompt_text", "prefix_text", "sampled_text")
+OPTIONAL = (*TOKEN_FLOATS, "kept", "verdict_details", "prompt_text", "prefix_text", "sampled_text")
 """Fields that a line of JSON leaves out when they are None; other fields are null."""
 
 
@@ -49,6 +49,8 @@ class RolloutRecord:
         reward: Sum of the episode's rewards.
         verdict: Name of the verifier's verdict, or "SCORED" when it gave a number; None for a
             demonstration row.
+        verdict_details: What the verifier says beside the verdict, by name, for people: of code
+            the first failing test and what came back; None where it says nothing.
         finish_reason: "stop" (end token) or "length" (budget spent); None for a demonstration row.
         advantage: Advantage of the rollout, the same at all its tokens.
         weights_seq_no: Number of the weights that sampled it; None for a demonstration row.
@@ -83,6 +85,7 @@ class RolloutRecord:
     window_high: float | None = None
     reward: float
     verdict: str | None
+    verdict_details: Mapping[str, Any] | None = None
     finish_reason: str | None
     advantage: float
     weights_seq_no: int | None
@@ -126,7 +129,7 @@ class RolloutRecord:
         )
 
     def to_json(self) -> str:
-        """One line of JSON, ASCII only; per-token values and texts that are None are left out.
+        """One line of JSON, ASCII only; the fields of `OPTIONAL` that are None are left out.
 
         Numbers per token are float32 values in their shortest exact form; other numbers keep their
         full precision. NaN is null, infinities are the strings "Infinity" and "-Infinity".

@@ -9,7 +9,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.core.prefix_schedules import Window
-from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, NO_ISOLATION, SCORED, Verdict
 from prefix_rft_rllib.groups import Group
 from prefix_rft_rllib.rollout_records import RolloutRecord
 
@@ -57,6 +57,10 @@ def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str,
     }
     for name in [*(verdict.name for verdict in Verdict), SCORED]:
         counts[f"{metrics.VERDICTS}/{name}"] = verdicts[name]
+    details = [episode.custom_data.get(row_data.VERDICT_DETAILS, {}) for _, episode in pairs]
+    levels = [found[ISOLATION] for found in details if ISOLATION in found]
+    if levels:
+        counts[metrics.NUM_WITHOUT_ISOLATION] = levels.count(NO_ISOLATION)
     return counts | {name: sum(v) / len(v) for name, v in means.items() if v}
 
 
@@ -98,6 +102,7 @@ def rollout_records(
                 window_high=rollout.window_high,
                 reward=float(episode.get_return()),
                 verdict=data.get(row_data.VERDICT),
+                verdict_details=data.get(row_data.VERDICT_DETAILS) or None,
                 finish_reason=data.get(row_data.FINISH_REASON),
                 advantage=data[row_data.ADVANTAGE],
                 weights_seq_no=data.get(row_data.WEIGHTS_SEQ_NO),

@@ -89,8 +89,8 @@ def sample_markdown(record: RolloutRecord) -> str:
         record: A rollout with its texts.
 
     Returns:
-        Verdict, reward and u, then prompt, prefix (if any) and sampled text apart. Texts are
-        shown character by character, whatever Markdown or HTML they hold.
+        Verdict, reward and u, then prompt, prefix (if any), sampled text and the verifier's details
+        (if any) apart. Texts are shown character by character, whatever Markdown or HTML they hold.
     """
     num_sampled = len(record.response_ids) - record.num_prefix_tokens
     facts = {
@@ -107,6 +107,9 @@ def sample_markdown(record: RolloutRecord) -> str:
         given = f"GIVEN from the demonstration, {record.num_prefix_tokens} tokens"
         parts.append(("Prefix", given, record.prefix_text))
     parts.append(("Sampled by the policy", f"{num_sampled} tokens", record.sampled_text))
+    if record.verdict_details:
+        found = "\n".join(f"{name}: {value}" for name, value in record.verdict_details.items())
+        parts.append(("Verifier", "beside the verdict", found))
     lines = [", ".join(f"{name} **{shown_text(str(v))}**" for name, v in facts.items())]
     for title, note, text in parts:
         lines.append(f"**{title}** ({note}):")

@@ -223,6 +223,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
                 row_data.NUM_PREFIX_TOKENS: rollout.num_prefix_tokens,
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: info["verdict"],
+                row_data.VERDICT_DETAILS: info["verdict_details"],
                 row_data.FINISH_REASON: generation.finish_reason,
                 row_data.WEIGHTS_SEQ_NO: self._engine.weights_seq_no,
             },

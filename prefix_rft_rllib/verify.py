@@ -37,6 +37,7 @@ from prefix_rft_rllib.envs.verifiers.code_verifier import (
     CodeResult,
     CodeVerifier,
 )
+from prefix_rft_rllib.terminal_text import one_line
 from prefix_rft_rllib.verify_rows import (
     CODE_KIND,
     MATH_KINDS,
@@ -151,7 +152,8 @@ def _disagreement(row: Row, outcome: Outcome) -> str:
     fields = row.fields
     label = f", {fields['label_class']}" if "label_class" in fields else ""
     if isinstance(outcome, CodeResult):
-        why = f"{outcome.reason}; test {_shortened(outcome.test)}, got {_shortened(outcome.got)}"
+        reason = one_line(outcome.reason, 300)
+        why = f"{reason}; test {_shortened(outcome.test)}, got {_shortened(outcome.got)}"
     else:
         why = f"gold {_shortened(fields['gold'])}, response {_shortened(fields['response'])}"
     return (

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from prefix_rft_rllib import PrefixRFTConfig
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import Graded, Verdict
 
 MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS = 64, 48
 HALF_RIGHT = "tests.small_configs:half_right"
 SELDOM_RIGHT = "tests.small_configs:seldom_right"
 NEVER_RIGHT = "tests.small_configs:never_right"
 BROKEN = "tests.small_configs:broken"
+TALKATIVE = "tests.small_configs:talkative"
+HOSTILE_TEXT = "\x1b[2J\x9b31m\x07\0\r\n\u2028\u202e\ud800" + "é" * 4096
+"""What a model may write: terminal sequences, line breaks, half a surrogate pair, 4 KB and more."""
 
 
 def half_right(response: str, problem) -> Verdict:
@@ -31,6 +34,12 @@ def never_right(response: str, problem) -> Verdict:
 
 def broken(response: str, problem) -> Verdict:
     raise RuntimeError("out of order")
+
+
+def talkative(response: str, problem) -> Graded:
+    """Say why, in the words of a hostile attempt."""
+    details = {"test": "assert f(1) == 2", "got": HOSTILE_TEXT, "isolation": "none"}
+    return Graded(Verdict.WRONG, details)
 
 
 def toy_rows(num_problems: int, **changes: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from prefix_rft_rllib import PrefixRFT
+from prefix_rft_rllib.rollout_log import iteration_log
+from prefix_rft_rllib.run_directory import read_rollouts
 from tests.algorithm_runs import (
     assert_close,
     assert_evaluates,
@@ -20,7 +22,7 @@ from tests.algorithm_runs import (
     numbers_of,
     weights_of,
 )
-from tests.small_configs import BROKEN
+from tests.small_configs import BROKEN, HOSTILE_TEXT, TALKATIVE
 
 pytest_plugins = ("tests.algorithm_fixtures",)
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cluster")]
@@ -161,6 +163,22 @@ def test_a_verifier_that_raises_leaves_its_runner_alive(make_config, tmp_path):
     assert numbers["learner/num_skipped_rows"] == 16
     assert algo.env_runner_group.num_healthy_remote_env_runners() == 1
     algo.stop()
+
+
+def test_what_a_verifier_says_reaches_the_log_from_remote_env_runners(make_config, tmp_path):
+    config = make_config({"verifier": TALKATIVE}).env_runners(num_env_runners=1)
+    algo = config.reporting(run_dir=str(tmp_path), num_logged_groups=4).build_algo()
+    numbers = numbers_of(algo.train())
+    algo.stop()
+    assert numbers["rollouts/num_without_isolation"] == numbers["rollouts/verdicts/WRONG"] == 16
+    records = read_rollouts(tmp_path / "rollouts" / "iteration_000001.jsonl.gz")
+    got = HOSTILE_TEXT.replace("\ud800", "\\ud800")
+    details = {"test": "assert f(1) == 2", "got": got, "isolation": "none"}
+    assert [record.verdict_details for record in records] == [details] * 16
+    log = iteration_log(tmp_path, 1)
+    assert "; code of 16 rollouts ran without isolation\n" in log
+    assert r"WRONG (test assert f(1) == 2; got \x1b[2J\x9b31m\x07\x00\r\n\u2028" in log
+    assert all(line.isascii() and line.isprintable() for line in log.removesuffix("\n").split("\n"))
 
 
 def test_remote_env_runners_attempt_problems_for_an_evaluation(remote_algo):

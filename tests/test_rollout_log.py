@@ -5,6 +5,7 @@ import pytest
 from prefix_rft_rllib.rollout_log import iteration_log, kept_prefix_weights
 from prefix_rft_rllib.run_directory import RunDirectory
 from tests.run_records import record
+from tests.small_configs import HOSTILE_TEXT
 
 
 @pytest.fixture
@@ -52,3 +53,57 @@ def test_weights_are_those_of_kept_prefix_tokens_only():
     changes = {"kept": [True, False, True, True, True], "weight": [0.5, 0.25, 1.0, 2.0, 3.0]}
     assert kept_prefix_weights(record(**changes)) == [0.5]
     assert kept_prefix_weights(record(weight=None)) == []
+
+
+def logged(tmp_path, numbers, **changes) -> list[str]:
+    run = RunDirectory(tmp_path)
+    run.write_rollouts(1, [record(iteration=1, **changes)])
+    run.write_minibatches(1, [])
+    counts = {"num_groups_with_signal": 1, "num_groups": 2, **numbers}
+    run.write_metrics(1, {f"rollouts/{name}": n for name, n in counts.items()})
+    run.close()
+    return iteration_log(tmp_path, 1).split("\n")
+
+
+@pytest.mark.parametrize(
+    ("details", "shown"),
+    [
+        (
+            {"reason": "not equal", "test": "assert f(1) == 2", "got": "3", "output": "hm"},
+            "WRONG (not equal; test assert f(1) == 2; got 3), advantage",
+        ),
+        ({"reason": "not done after 5 s", "isolation": "none"}, "WRONG (not done after 5 s), adv"),
+        ({"got": 0.25}, "WRONG (got 0.25), advantage"),
+        ({"num_passed": 1}, "WRONG, advantage"),
+        (
+            {"got": "\x1b[31m" + "a" * 35 + "b" * 1000 + "c" * 40},
+            r"WRONG (got \x1b[31m" + "a" * 35 + " ... " + "c" * 40 + "), advantage",
+        ),
+    ],
+)
+def test_a_rollout_tells_the_first_failing_test_and_what_came_back(tmp_path, details, shown):
+    _, line, _ = logged(tmp_path, {}, verdict="WRONG", verdict_details=details)
+    assert shown in line
+
+
+def test_hostile_text_stays_in_one_line_of_printable_ascii(tmp_path):
+    details = dict.fromkeys(("reason", "test", "got"), HOSTILE_TEXT)
+    lines = logged(tmp_path, {}, verdict_details=details)
+    assert len(lines) == 3  # summary, rollout, and what follows the last line break
+    assert all(line.isascii() and (line.isprintable() or not line) for line in lines)
+    assert len(lines[1]) < 3000
+
+
+@pytest.mark.parametrize(
+    ("numbers", "end"),
+    [
+        ({}, "verdicts: none"),
+        ({"num_without_isolation": 0}, "verdicts: none"),
+        (
+            {"num_without_isolation": 3},
+            "verdicts: none; code of 3 rollouts ran without isolation",
+        ),
+    ],
+)
+def test_code_that_ran_without_isolation_is_told_in_the_summary(tmp_path, numbers, end):
+    assert logged(tmp_path, numbers)[0].endswith(end)

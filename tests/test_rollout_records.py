@@ -15,6 +15,7 @@ from tests.run_records import (
     files_of,
     record,
 )
+from tests.small_configs import HOSTILE_TEXT
 
 
 def test_rollouts_come_back_as_they_were_written(tmp_path):
@@ -59,6 +60,22 @@ def test_every_float32_and_every_text_survives_the_rollouts_file(values, text):
     assert again == rollout
     assert np.array(again.entropy, np.float32).tobytes() == np.array(values, np.float32).tobytes()
     assert again.prompt_text == text
+
+
+def test_details_of_a_verdict_come_back_whatever_text_they_hold(tmp_path):
+    details = {"got": HOSTILE_TEXT, "num_passed": 2, "share": 0.5, "is_late": True}
+    run = RunDirectory(tmp_path)
+    run.write_rollouts(1, [record(verdict_details=details), record()])
+    run.close()
+    with_details, without = read_rollouts(tmp_path / "rollouts" / "iteration_000001.jsonl.gz")
+    assert with_details.verdict_details == details
+    assert without.verdict_details is None
+
+
+def test_a_file_from_before_there_were_details_is_read():
+    line = record().to_json()
+    assert "verdict_details" not in line
+    assert RolloutRecord.from_json(line).verdict_details is None
 
 
 def test_equal_rollouts_give_equal_files(tmp_path):

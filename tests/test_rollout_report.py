@@ -57,6 +57,7 @@ def group_of(group_id: int, members: list[dict]) -> Group:
                 row_data.NUM_PREFIX_TOKENS: given,
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: values["verdict"],
+                row_data.VERDICT_DETAILS: values.get("details", {}),
                 row_data.FINISH_REASON: "stop" if ended else "length",
                 row_data.WEIGHTS_SEQ_NO: 3,
                 row_data.WEIGHT_STALENESS: values.get("staleness", 0),
@@ -131,6 +132,30 @@ def test_metrics_by_hand():
         "verdicts/SCORED": 3,
     }
     assert values == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        (["none", "namespaces", "none", None], 2),
+        (["namespaces", None], 0),
+        ([None, None], None),  # nothing says how it ran: no such metric
+    ],
+)
+def test_rollouts_without_isolation_are_counted_where_isolation_is_told(levels, expected):
+    members = [
+        {
+            "sampled": 2,
+            "reward": 0.0,
+            "verdict": "WRONG",
+            "details": {"reason": "r"} | ({} if level is None else {"isolation": level}),
+        }
+        for level in levels
+    ]
+    # In two groups: all of them count.
+    groups = [group_of(0, members[:1]), group_of(1, members[1:])]
+    values = rollout_metrics(groups, window=None)
+    assert values.get(metrics.NUM_WITHOUT_ISOLATION) == expected
 
 
 def test_means_over_nothing_are_left_out():
@@ -215,6 +240,17 @@ def test_records_hold_the_logged_rows_in_order():
     assert demonstration.response_ids == [1, 2, 3, 4, 5, END]
     assert demonstration.member is None
     assert demonstration.verdict is demonstration.finish_reason is None
+
+
+def test_records_hold_what_the_verifier_says_beside_the_verdict():
+    details = {"reason": "r", "test": "assert f(1) == 2", "num_passed": 0}
+    member = {"sampled": 2, "reward": 0.0, "verdict": "WRONG"}
+    group = group_of(0, [{**member, "details": details}, member])
+    rows = rows_of(group, logged={0, 1, 2})
+    values = {index: token_values(rows[index]) for index in range(3)}
+    told, untold, demonstration = rollout_records(rows, values, iteration=4)
+    assert told.verdict_details == details
+    assert untold.verdict_details is demonstration.verdict_details is None
 
 
 def test_a_demonstration_that_is_a_member_has_its_number_and_its_reward_in_the_record():

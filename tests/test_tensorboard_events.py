@@ -166,6 +166,14 @@ def test_a_sample_names_its_prefix_verdict_reward_and_share():
     assert "**Sampled by the policy** (3 tokens):\n\n<pre>cde</pre>" in page
 
 
+def test_a_sample_shows_what_the_verifier_says_character_by_character():
+    details = {"test": "assert f(1) < 2", "got": HOSTILE, "num_passed": 0}
+    text = sample_markdown(record(verdict_details=details).with_texts(CharacterTokenizer()))
+    page = PageReader(markdown_to_safe_html(text))
+    assert page.blocks[-1] == visible(f"test: assert f(1) < 2\ngot: {HOSTILE}\nnum_passed: 0")
+    assert len(page.blocks) == 4  # prompt, prefix, sampled text, verifier
+
+
 def test_without_a_tokenizer_there_are_no_samples(tmp_path):
     run = RunDirectory(tmp_path)
     run.write_rollouts(1, [record()])

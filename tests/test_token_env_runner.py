@@ -12,7 +12,7 @@ from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.envs import MathEnv
 from tests.env_runner_plans import plan_of, runner_of, tokens
 from tests.envs import fake_verifiers
-from tests.small_configs import BROKEN, MAX_RESPONSE_TOKENS
+from tests.small_configs import BROKEN, HOSTILE_TEXT, MAX_RESPONSE_TOKENS, TALKATIVE
 
 pytest_plugins = ("tests.env_runner_fixtures",)
 
@@ -46,6 +46,7 @@ def test_the_runner_and_driving_the_environment_by_hand_give_the_same_episode(ru
         assert (episode.is_terminated, episode.is_truncated) == (terminated, truncated)
         assert episode.get_return() == reward
         assert episode.custom_data[row_data.VERDICT] == info["verdict"]
+        assert episode.custom_data[row_data.VERDICT_DETAILS] == info["verdict_details"]
 
 
 def test_a_prefix_state_equals_stepping_through_the_prefix(runner):
@@ -116,6 +117,16 @@ def test_a_verifier_that_raises_gives_error_verdicts(make_config, weights):
     episodes = runner.sample(rollouts=plan_of(runner, 0, 3))
     assert [e.custom_data[row_data.VERDICT] for e in episodes] == ["ERROR", "ERROR"]
     assert [e.get_return() for e in episodes] == [0.0, 0.0]
+
+
+def test_what_a_verifier_says_beside_its_verdict_travels_with_the_episode(make_config, weights):
+    runner = runner_of(make_config({"verifier": TALKATIVE}), weights)
+    episodes = runner.sample(rollouts=plan_of(runner, 0, 3))
+    assert [e.custom_data[row_data.VERDICT] for e in episodes] == ["WRONG", "WRONG"]
+    # Half a pair of surrogates is written as an escape.
+    got = HOSTILE_TEXT.replace("\ud800", "\\ud800")
+    details = {"test": "assert f(1) == 2", "got": got, "isolation": "none"}
+    assert [e.custom_data[row_data.VERDICT_DETAILS] for e in episodes] == [details] * 2
 
 
 def test_a_users_verifier_is_called_in_the_thread_that_samples(make_config, weights):

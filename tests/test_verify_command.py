@@ -119,3 +119,22 @@ def test_a_bad_code_row_names_file_line_and_field(tmp_path, capsys, row, message
     file = write(tmp_path / "rows.jsonl", [json.dumps(row)])
     assert main([file]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_a_model_wrote_reaches_no_terminal_as_it_is(tmp_path, capsys):
+    hostile = "\\x1b[2J\\x9b31m\\r\\n\\0\\ud800"
+    codes = [
+        f"raise ValueError('{hostile}')",
+        f"print('{hostile}'.encode('utf-8', 'replace'))\ndef add(a, b): return '{hostile}'",
+        f"def add(a, b): raise SystemExit('{hostile}')",
+        "\x1b[31m = =",
+    ]
+    rows = [{"response": code, "tests": ADD, "expected": "pass"} for code in codes]
+    rows.append({"response": "\x1b[2J\x9b\n", "gold": "\x1b[1m", "expected": True})
+    file = write(tmp_path / "rows.jsonl", [json.dumps(row) for row in rows])
+    assert main([file, "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert r"the code raised ValueError: \x1b[2J\x9b31m\r\n\x00\ud800; test" in printed
+    lines = printed.split("\n")
+    assert len([line for line in lines if ", expected CORRECT; " in line]) == 5
+    assert all(line.isascii() and (line.isprintable() or not line) for line in lines)

@@ -225,8 +225,8 @@ class _Server:
                 answer = getattr(self, f"_{operation}")(*arguments)
             except BaseException as error:
                 answer = _raised(error)
+            _flush()  # Before the answer: whoever has it may read what the call printed.
             self._reply(answer)
-            _flush()
 
     def _name(self, name: str) -> tuple[Any, ...]:
         if name not in self._module.__dict__:

@@ -117,6 +117,7 @@ class Judge:
         self._attempt = attempt
         self._job = job
         self._count = _Count()
+        self._running = ""
         self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
 
     def run(self) -> dict[str, Any]:
@@ -133,6 +134,7 @@ class Judge:
                 outcome = "passed"
         except AttemptFailed as error:
             outcome = "unreadable" if error.kind == "unreadable" else "failed"
+            self._test_failed(error, self._place(error))
         except TestFailed:
             pass
         except TestsBroken as error:
@@ -140,7 +142,7 @@ class Judge:
         except BaseException as error:
             self._test_failed(error, self._place(error))
         failure = self._attempt.failure
-        if outcome == "failed" and failure is not None:
+        if outcome in ("failed", "unreadable") and failure is not None:
             reason = failure.reason
         return self._report(outcome, reason or self._count.reason, num_tests)
 
@@ -192,11 +194,11 @@ class Judge:
         self._namespace[_PASSED] = self._test_passed
         self._namespace[_FAILED] = self._test_failed
         for program, source in zip(programs, self._job["tests"], strict=True):
+            self._running = source
             try:
                 exec(program, self._namespace)
             except Exception as error:
-                is_single = len(programs) == 1
-                self._test_failed(error, self._place(error) if is_single else source)
+                self._test_failed(error, self._place(error))
                 if not self._job["run_all"]:
                     raise TestFailed from error
         if self._job["calls_check"]:
@@ -215,11 +217,13 @@ class Judge:
                 count.reason = "the assertion does not hold"
             failure = self._attempt.failure
             with contextlib.suppress(Exception, AttemptFailed):
-                count.got = repr(self._attempt.last_result)
+                count.got = "".join(map(repr, self._attempt.last_result))
             self._attempt.failure = failure  # Showing a remote value is no fault of its.
 
     def _place(self, error: BaseException) -> str:
-        """Return the line of the tests on which an exception arose."""
+        """Return the test, or of a single one its line, on which an exception arose."""
+        if len(self._job["tests"]) > 1:
+            return self._running
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
         lines = self._job["tests"][0].splitlines()
         number = (frames[-1].lineno or 0) if frames else 0

@@ -41,7 +41,7 @@ class Attempt:
 
     Attributes:
         failure: The first `AttemptFailed`; once set, the verdict cannot be a pass.
-        last_result: What the latest call returned.
+        last_result: What the latest call returned, as a tuple of one; empty if it did not return.
 
     Args:
         channel: The connection to the attempt's process.
@@ -50,7 +50,7 @@ class Attempt:
     def __init__(self, channel: Channel):
         self._channel = channel
         self.failure: AttemptFailed | None = None
-        self.last_result: Any = None
+        self.last_result: tuple[Any, ...] = ()
 
     def load(self, code: str, header: str) -> None:
         """Have the attempt run its code, after a header that every attempt gets.
@@ -83,9 +83,10 @@ class Attempt:
 
     def call(self, handle: Handle, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a remote object; lists, dicts, sets and bytearrays it changes are changed here."""
-        self.last_result = None
-        self.last_result = self._ask("call", handle, args, kwargs)
-        return self.last_result
+        self.last_result = ()
+        result = self._ask("call", handle, args, kwargs)
+        self.last_result = (result,)
+        return result
 
     def fail(self, kind: str, reason: str) -> AttemptFailed:
         """Note a failure that the tests cannot take back; return it to be raised."""

@@ -1,4 +1,4 @@
-"""Verifiers: response and problem in, `Verdict` out."""
+"""Verifiers: response and problem in; `Verdict` or number out, maybe with details."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
 from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
 from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier, shared_math_verifier
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import Graded, Verdict
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.envs.problems import Problem
 
-Verifier = Callable[[str, "Problem"], "Verdict | float"]
+Result = Graded | Verdict | float
+Verifier = Callable[[str, "Problem"], Result]
 
 __all__ = [
     "CodeVerifier",
+    "Graded",
     "MathVerifier",
     "Verdict",
     "Verifier",
@@ -35,15 +37,17 @@ def load_verifier(name_or_path: str, config: Mapping[str, Any] | None = None) ->
     Args:
         name_or_path: "math"; "code"; "domain", the one of these two that the problem's
             domain names; or the import path of a function
-            `verify(response, problem, **config) -> Verdict | float`, written
-            "package.module:function" or "package.module.function".
+            `verify(response, problem, **config)`, written "package.module:function" or
+            "package.module.function". It returns a `Verdict` or a finite number or, to say
+            more in the sample log, a `Graded` of one of them and details.
         config: Keyword arguments: of `MathVerifier` for "math", of `CodeVerifier` and
             `share_reward` (False: a verdict; True: the share of tests passed) for "code",
             for "domain" a dict of these by domain; else of the function, given with every
             call. One worker pool is shared by equal configurations of a process.
 
     Returns:
-        `verify(response, problem)`.
+        `verify(response, problem)`. "code" answers with a `Graded`, whose details are those of
+        `CodeResult`; "math" with a verdict; a function as it likes.
 
     Raises:
         ValueError: If the name is unknown, the path cannot be imported or does not name a
@@ -78,6 +82,7 @@ def _math(config: Mapping[str, Any]) -> Verifier:
 
 
 def _code_verifier(config: Mapping[str, Any]) -> CodeVerifier:
+    config = {"run_all": config.get("share_reward", False), **config}
     return shared_code_verifier(**{k: v for k, v in config.items() if k != "share_reward"})
 
 
@@ -85,13 +90,14 @@ def _code(config: Mapping[str, Any]) -> Verifier:
     share_reward = config.get("share_reward", False)
     if not isinstance(share_reward, bool):
         raise ValueError(f"`share_reward` must be True or False, got {share_reward!r}.")
-    verifier = _code_verifier({"run_all": share_reward, **config})
+    verifier = _code_verifier(config)
 
-    def verify(response: str, problem: Problem) -> Verdict | float:
+    def verify(response: str, problem: Problem) -> Graded:
         tests, entry_point = unpack_task(problem.answer)
         result = verifier.verify(response, tests, entry_point, problem.prompt)
         is_share = share_reward and result.verdict in (Verdict.CORRECT, Verdict.WRONG)
-        return result.passed_fraction if is_share else result.verdict
+        outcome = result.passed_fraction if is_share else result.verdict
+        return Graded(outcome, result.details)
 
     return verify
 
@@ -106,7 +112,7 @@ def _by_domain(config: Mapping[str, Any]) -> Verifier:
         )
     load = functools.cache(lambda domain: _BY_NAME[domain](config.get(domain, {})))
 
-    def verify(response: str, problem: Problem) -> Verdict | float:
+    def verify(response: str, problem: Problem) -> Result:
         if problem.domain not in _DOMAINS:
             raise ValueError(
                 f"no verifier is known for the domain {problem.domain!r}; known: {list(_DOMAINS)}."

@@ -22,11 +22,12 @@ from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
 from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code
 from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
 from prefix_rft_rllib.envs.verifiers.math_verifier import with_progress
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, Detail, Verdict
 from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 
 logger = logging.getLogger(__name__)
 
+_TEXTS = ("reason", "test", "got", "output", ISOLATION)
 ISOLATIONS = ("auto", "namespaces", "none")
 _WORK = "prefix_rft_rllib.envs.sandbox.worker"
 _TRIVIAL_TESTS = {"kind": "asserts", "asserts": ["assert x == 1"]}
@@ -45,7 +46,7 @@ class CodeResult:
         got: What the attempt returned or printed there, shortened.
         output: The end of what it printed, shortened.
         num_passed: Tests that passed before the run ended.
-        num_tests: Tests that there are.
+        num_tests: Tests that there are; 1 where the run ended before they were counted.
         isolation: "namespaces" or "none"; "" where nothing was run.
         filters_system_calls: Whether the kernel filtered the attempt's system calls.
         seconds: Wall-clock seconds from the attempt's start to its verdict.
@@ -68,6 +69,17 @@ class CodeResult:
         if self.verdict is Verdict.CORRECT:
             return 1.0
         return min(self.num_passed, self.num_tests - 1) / self.num_tests
+
+    @property
+    def details(self) -> dict[str, Detail]:
+        """What the sample log says beside the verdict.
+
+        `reason`, `test`, `got`, `output` and `isolation` where they are not empty; `num_passed` and
+        `num_tests` of several tests: of one the verdict says it.
+        """
+        texts = {name: getattr(self, name) for name in _TEXTS if getattr(self, name)}
+        counts = {"num_passed": self.num_passed, "num_tests": self.num_tests}
+        return texts | (counts if self.num_tests > 1 else {})
 
 
 class CodeVerifier:
@@ -223,9 +235,9 @@ class CodeVerifier:
                 "read files and use the network."
             )
         logger.warning(
-            "Code attempts run without isolation: this machine offers no namespaces. They are "
-            "limited, but may read what their user may read%s (docs/code_verifier.md). "
-            "require_isolation=True refuses this.",
+            "Code attempts run without isolation: it is switched off, or this machine offers no "
+            "namespaces. They are limited, but may read what their user may read%s "
+            "(docs/code_verifier.md). require_isolation=True refuses this.",
             "" if result.filters_system_calls else ", use the network and start processes",
         )
         return level

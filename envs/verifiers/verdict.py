@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from collections.abc import Mapping
 
 
 class Verdict(enum.StrEnum):
@@ -31,3 +33,25 @@ class Verdict(enum.StrEnum):
 
 SCORED = "SCORED"
 """Stands for the verdict where a verifier returned a number."""
+
+ISOLATION = "isolation"
+"""Name of the detail that says in which isolation the attempt's code ran."""
+
+NO_ISOLATION = "none"
+"""Its value where there was none."""
+
+Detail = str | int | float | bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Graded:
+    """What a verifier found out about one response, and why: for verifiers that can say more.
+
+    Attributes:
+        outcome: A verdict, or a finite number that is itself the reward.
+        details: Plain data by name, for people: shown in the sample log, never trained on. Keep
+            texts short: they travel with every rollout.
+    """
+
+    outcome: Verdict | float
+    details: Mapping[str, Detail] = dataclasses.field(default_factory=dict)

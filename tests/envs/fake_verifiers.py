@@ -53,3 +53,8 @@ def by_signal(response: str, problem) -> Verdict:
     calling_threads.append(threading.current_thread())
     signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGALRM))
     return same_box(response, problem)
+
+
+def as_told(response: str, problem, answer: object) -> object:
+    """Answer with what the configuration says, whatever it is."""
+    return answer

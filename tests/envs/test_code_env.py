@@ -54,6 +54,7 @@ def test_a_program_that_passes_its_tests_is_paid(code_config):
     ]:
         got, info = final_step(env, "code-a", text)
         assert (got, info["verdict"]) == (reward, verdict)
+        assert ("test" in info["verdict_details"]) == (verdict == "WRONG")
 
 
 def test_the_share_of_passed_tests_can_be_the_reward(code_config):
@@ -61,6 +62,14 @@ def test_the_share_of_passed_tests_can_be_the_reward(code_config):
     env = CodeEnv(**{**code_config, "verifier_config": config})
     reward, info = final_step(env, "code-a", "```python\ndef f(x): return 2\n```")
     assert (reward, info["verdict"]) == (0.5, "SCORED")
+    assert info["verdict_details"].pop("isolation") in ("namespaces", "none")
+    assert info["verdict_details"] == {
+        "reason": "the assertion does not hold",
+        "test": "assert f(2) == 3",
+        "got": "2",
+        "num_passed": 1,
+        "num_tests": 2,
+    }
 
 
 def test_each_problem_of_mixed_data_meets_its_own_verifier(code_config, write_rows):
@@ -72,6 +81,8 @@ def test_each_problem_of_mixed_data_meets_its_own_verifier(code_config, write_ro
     assert final_step(env, "code-a", "\\boxed{5}")[1]["verdict"] == "UNPARSEABLE"
     assert final_step(env, "a", "\\boxed{5}")[1]["verdict"] == "CORRECT"
     assert final_step(env, "a", CODE_ROW["demonstration"])[1]["verdict"] == "UNPARSEABLE"
+    assert final_step(env, "a", "\\boxed{5}")[1]["verdict_details"] == {}
+    assert "reason" in final_step(env, "code-a", "\\boxed{5}")[1]["verdict_details"]
 
 
 def test_the_environment_is_registered(code_config):

@@ -40,7 +40,12 @@ def test_the_registered_math_environment_has_the_math_verifier(config):
     # 10/2 equals 5 for the math verifier; as text they differ.
     env.reset(options={"problem_id": "a"})
     tokens = [*encode(env.unwrapped, "\\boxed{10/2}"), env.unwrapped._end_token]
-    assert steps(env, tokens)[-1][1:] == (1.0, True, False, {"verdict": "CORRECT"})
+    assert steps(env, tokens)[-1][1:] == (
+        1.0,
+        True,
+        False,
+        {"verdict": "CORRECT", "verdict_details": {}},
+    )
 
 
 def test_the_toy_environment_runs_with_its_own_data_and_tokenizer():
@@ -49,7 +54,12 @@ def test_the_toy_environment_runs_with_its_own_data_and_tokenizer():
     problem = env.problem_set.train[0]
     demonstration = problem.demonstrations[0]
     env.reset(options={"problem_id": problem.problem_id, "num_prefix_tokens": 5})
-    assert steps(env, demonstration[5:])[-1][1:] == (1.0, True, False, {"verdict": "CORRECT"})
+    assert steps(env, demonstration[5:])[-1][1:] == (
+        1.0,
+        True,
+        False,
+        {"verdict": "CORRECT", "verdict_details": {}},
+    )
     assert env.problem_set.counts["demonstrations_set_aside"] == 0
 
 
@@ -116,7 +126,9 @@ def test_the_reward_comes_on_the_last_token_only(config):
     assert [r[1] for r in results] == [0.0] * (len(tokens) - 1) + [1.0]
     assert [r[2] for r in results] == [False] * (len(tokens) - 1) + [True]
     assert not any(r[3] for r in results)
-    assert [r[4] for r in results] == [{}] * (len(tokens) - 1) + [{"verdict": "CORRECT"}]
+    assert [r[4] for r in results] == [{}] * (len(tokens) - 1) + [
+        {"verdict": "CORRECT", "verdict_details": {}}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ def test_rewards_follow_the_table_of_verdicts(config, text, verdict, reward):
     env = TokenEnv(**config, rewards={"CORRECT": 2.0, "WRONG": -1.0})
     env.reset(options={"problem_id": "a"})
     last = steps(env, [*encode(env, text), env._end_token])[-1]
-    assert (last[1], last[4]) == (reward, {"verdict": verdict})
+    assert (last[1], last[4]) == (reward, {"verdict": verdict, "verdict_details": {}})
 
 
 def test_a_spent_budget_truncates_and_is_graded(config):
@@ -137,7 +149,7 @@ def test_a_spent_budget_truncates_and_is_graded(config):
     tokens += [encode(env, ".")[0]] * (32 - len(tokens))
     results = steps(env, tokens)
     assert [r[3] for r in results] == [False] * 31 + [True]
-    assert results[-1][1:] == (1.0, False, True, {"verdict": "CORRECT"})
+    assert results[-1][1:] == (1.0, False, True, {"verdict": "CORRECT", "verdict_details": {}})
 
 
 def test_the_end_token_at_the_last_place_of_the_budget_terminates(config):
@@ -181,7 +193,12 @@ def at_the_end(config, verifier):
 
 
 def test_a_number_from_the_verifier_is_the_reward(config):
-    assert at_the_end(config, "share_of_length")[1:] == (0.25, True, False, {"verdict": "SCORED"})
+    assert at_the_end(config, "share_of_length")[1:] == (
+        0.25,
+        True,
+        False,
+        {"verdict": "SCORED", "verdict_details": {}},
+    )
 
 
 def test_a_crash_of_the_verifier_is_an_error_logged_once_and_never_wrong(config, caplog):
@@ -190,7 +207,12 @@ def test_a_crash_of_the_verifier_is_an_error_logged_once_and_never_wrong(config,
     with caplog.at_level(logging.ERROR):
         for _ in range(2):
             env.reset(options={"problem_id": "a"})
-            assert env.step(env._end_token)[1:] == (-3.0, True, False, {"verdict": "ERROR"})
+            assert env.step(env._end_token)[1:] == (
+                -3.0,
+                True,
+                False,
+                {"verdict": "ERROR", "verdict_details": {}},
+            )
     (record,) = caplog.records
     assert (
         "'tests.envs.fake_verifiers:broken' raised RuntimeError for problem 'a'" in record.message

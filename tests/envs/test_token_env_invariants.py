@@ -113,6 +113,11 @@ def test_every_gold_answer_is_correct_and_an_empty_response_is_not(config, kind,
     for problem in env.problem_set.train:
         env.reset(options={"problem_id": problem.problem_id})
         last = steps(env, [*encode(env, boxed(problem.answer)), env._end_token])[-1]
-        assert last[1:] == (1.0, True, False, {"verdict": "CORRECT"})
+        assert last[1:] == (1.0, True, False, {"verdict": "CORRECT", "verdict_details": {}})
         env.reset(options={"problem_id": problem.problem_id})
-        assert env.step(env._end_token)[1:] == (0.0, True, False, {"verdict": "UNPARSEABLE"})
+        assert env.step(env._end_token)[1:] == (
+            0.0,
+            True,
+            False,
+            {"verdict": "UNPARSEABLE", "verdict_details": {}},
+        )
