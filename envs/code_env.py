@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import types
 
 from prefix_rft_rllib.envs.token_env import TokenEnv
 
@@ -46,5 +46,4 @@ class CodeEnv(TokenEnv):
     - v0: first version.
     """
 
-    def __init__(self, **env_config: Any):
-        super().__init__(**{"verifier": "code", **env_config})
+    DEFAULT_SETTINGS = types.MappingProxyType({"verifier": "code"})

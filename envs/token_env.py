@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -73,8 +74,11 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     - v0: first version.
     """
 
+    DEFAULT_SETTINGS: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
+    """Settings of this class where `env_config` has none."""
+
     def __init__(self, **env_config: Any):
-        self.problem_set: ProblemSet = load_problem_set(env_config)
+        self.problem_set: ProblemSet = load_problem_set({**self.DEFAULT_SETTINGS, **env_config})
         settings = self.problem_set.settings
         tokenizer = self.problem_set.tokenizer
         self.vocab_size = self.problem_set.smallest_vocab_size

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
@@ -50,13 +51,18 @@ class DerivedSettings(AlgorithmConfig):
         return methods.build(self.method, self.method_config)
 
     def env_settings(self) -> dict[str, Any]:
-        """The environment's settings: the registered defaults, then `env_config`.
+        """The environment's settings: its class's and the registered defaults, then `env_config`.
 
         The tokenizer is the model's unless the settings name another.
         """
-        registered = dict(gym.spec(self.env).kwargs) if isinstance(self.env, str) else {}
+        env, registered = self.env, {}
+        if isinstance(env, str):
+            spec = gym.spec(env)
+            env, registered = spec.entry_point, spec.kwargs
+        env = load_env_creator(env) if isinstance(env, str) else env
         tokenizer = {"tokenizer": self.model_path} if self.model_path else {}
-        return registered | tokenizer | dict(self.env_config)
+        own = getattr(env, "DEFAULT_SETTINGS", {})
+        return {**own, **registered, **tokenizer, **self.env_config}
 
     def token_env_config(self) -> dict[str, Any]:
         """`env_settings` with the model's vocabulary size: what the environment is made from.

@@ -6,7 +6,7 @@ import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, methods
-from prefix_rft_rllib.envs import TOY_BASE_MODEL, MathEnv
+from prefix_rft_rllib.envs import TOY_BASE_MODEL, CodeEnv, MathEnv
 from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import DefaultPrefixRFTTorchRLModule
 from prefix_rft_rllib.torch.prefix_rft_torch_learner import PrefixRFTTorchLearner
 from tests.small_configs import HELD_OUT, config, error_of
@@ -200,3 +200,19 @@ def test_an_environment_class_is_accepted_instead_of_an_id():
 )
 def test_stale_rollouts_are_corrected_for_unless_the_config_says_otherwise(settings, cap):
     assert config(**settings).applied_importance_weight_cap == cap
+
+
+@pytest.mark.parametrize(
+    ("env", "verifier"),
+    [
+        ("PrefixRFT/Code-v0", "code"),
+        ("PrefixRFT/ToyCode-v0", "code"),
+        (CodeEnv, "code"),
+        ("PrefixRFT/Math-v0", "math"),
+    ],
+)
+def test_the_environments_own_defaults_are_the_drivers_too(env, verifier):
+    settings = PrefixRFTConfig().environment(env, env_config={"data": "problems.jsonl"})
+    assert settings.env_settings()["verifier"] == verifier
+    settings.environment(env_config={"verifier": "domain"})
+    assert settings.env_settings()["verifier"] == "domain"

@@ -59,6 +59,13 @@ def math_run(tmp_path_factory) -> SimpleNamespace:
     return run_example(directory, "math_prefix_rft.py", *arguments)
 
 
+@pytest.fixture(scope="module")
+def mixed_run(tmp_path_factory) -> SimpleNamespace:
+    """One iteration on programs and word problems."""
+    arguments = ("--mixed", "--num-iterations", "1", "--num-held-out", "2", "--log")
+    return run_example(tmp_path_factory.mktemp("mixed"), "code_prefix_rft.py", *arguments)
+
+
 def assert_complete(run_dir: Path, num_iterations: int) -> None:
     rows = read_metrics(run_dir)
     assert [row["training_iteration"] for row in rows] == [*range(1, num_iterations + 1)]
@@ -112,6 +119,24 @@ def test_the_math_example_passes_an_absolute_path_and_the_token_limits_on(math_r
     settings = json.loads((math_run.run_dir / "config.json").read_text())["env_config"]
     assert settings["data"] == str(math_run.directory.resolve() / "problems.jsonl")
     assert (settings["max_prompt_tokens"], settings["max_response_tokens"]) == (64, 40)
+
+
+def test_in_the_mixed_example_each_problem_meets_its_own_verifier(mixed_run):
+    assert_complete(mixed_run.run_dir, num_iterations=1)
+    summary = json.loads((mixed_run.run_dir / "summary.json").read_text())
+    assert list(summary["before"]) == ["toy_code", "toy_arithmetic"]
+    records = read_rollouts(mixed_run.run_dir / "rollouts" / "iteration_000001.jsonl.gz")
+    is_code = [record.problem_id.startswith("toy-code-") for record in records]
+    assert any(is_code)
+    assert not all(is_code)
+    for record, code in zip(records, is_code, strict=True):
+        assert ("isolation" in (record.verdict_details or {})) == code
+    # 95% of a demonstration is given: what is left to write is nearly certain.
+    accepted = [code for code, r in zip(is_code, records, strict=True) if r.verdict == "CORRECT"]
+    assert set(accepted) == {True, False}
+    (row,) = read_metrics(mixed_run.run_dir)
+    assert row["rollouts/verdicts/CORRECT"] >= len(accepted)
+    assert row["rollouts/verdicts/WRONG"] > 0
 
 
 def test_the_python_that_the_examples_print_uses_the_trained_model(toy_run, math_run, monkeypatch):

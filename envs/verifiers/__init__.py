@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
 from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
 from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier, shared_math_verifier
@@ -67,13 +68,11 @@ def max_threads(name_or_path: str, config: Mapping[str, Any]) -> int:
         name_or_path: As in `load_verifier`.
         config: Likewise.
     """
-    if name_or_path == "math":
-        return shared_math_verifier(**config).num_workers
-    if name_or_path == "code":
-        return _code_verifier(config).num_workers
     if name_or_path == "domain":
-        return max(int(dict(config.get(name, {})).get("num_workers") or 2) for name in _DOMAINS)
-    return 1
+        return max(max_threads(domain, config.get(domain, {})) for domain in _DOMAINS)
+    if name_or_path not in _DEFAULT_NUM_WORKERS:
+        return 1
+    return int(config.get("num_workers") or _DEFAULT_NUM_WORKERS[name_or_path]())
 
 
 def _math(config: Mapping[str, Any]) -> Verifier:
@@ -123,6 +122,10 @@ def _by_domain(config: Mapping[str, Any]) -> Verifier:
 
 
 _DOMAINS = ("math", "code")
+_DEFAULT_NUM_WORKERS = {
+    "math": math_verifier.default_num_workers,
+    "code": code_verifier.default_num_workers,
+}
 _BY_NAME: dict[str, Callable[[Mapping[str, Any]], Verifier]] = {
     "math": _math,
     "code": _code,

@@ -11,7 +11,6 @@ import dataclasses
 import importlib.util
 import logging
 import os
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
 from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code
 from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
 from prefix_rft_rllib.envs.verifiers.math_verifier import with_progress
+from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
 from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, Detail, Verdict
 from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 
@@ -82,6 +82,11 @@ class CodeResult:
         return texts | (counts if self.num_tests > 1 else {})
 
 
+def default_num_workers() -> int:
+    """Return how many attempts run at a time if nobody says: one for each CPU core."""
+    return os.cpu_count() or 1
+
+
 class CodeVerifier:
     """Grades code responses by tests.
 
@@ -124,7 +129,7 @@ class CodeVerifier:
         _check_choice("extract", extract, EXTRACTIONS)
         _check_choice("isolation", isolation, ISOLATIONS)
         if num_workers is None:
-            num_workers = os.cpu_count() or 1
+            num_workers = default_num_workers()
         for name, value, least in (
             ("num_workers", num_workers, 1),
             ("first_user_id", first_user_id, 1000),
@@ -280,10 +285,7 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
 
 
-_shared: dict[str, CodeVerifier] = {}
-_shared_lock = threading.Lock()
-
-
+@one_per_config
 def shared_code_verifier(**config: Any) -> CodeVerifier:
     """Return this process's verifier for a configuration, building it on first use.
 
@@ -296,8 +298,4 @@ def shared_code_verifier(**config: Any) -> CodeVerifier:
     Raises:
         ValueError: If an argument is unknown or outside its range.
     """
-    key = repr(sorted(config.items()))
-    with _shared_lock:
-        if key not in _shared:
-            _shared[key] = CodeVerifier(**config)
-        return _shared[key]
+    return CodeVerifier(**config)

@@ -9,10 +9,9 @@ examples in `docs/math_verifier.md`.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prefix_rft_rllib.envs.verifiers.math_answers import (
     MAX_ANSWER_CHARS,
@@ -20,6 +19,7 @@ from prefix_rft_rllib.envs.verifiers.math_answers import (
     has_content,
     is_plain_integer,
 )
+from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 
@@ -27,6 +27,11 @@ Result = TypeVar("Result")
 
 _EXTRACTIONS = ("boxed", "last")
 _WORK = "prefix_rft_rllib.envs.verifiers.math_worker"
+
+
+def default_num_workers() -> int:
+    """Return how many comparisons run at a time if nobody says: at most 4, see `MathVerifier`."""
+    return min(4, os.cpu_count() or 1)
 
 
 class MathVerifier:
@@ -65,7 +70,7 @@ class MathVerifier:
         if not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
             raise ValueError(f"`timeout_s` must be a number of seconds above 0, got {timeout_s!r}.")
         if num_workers is None:
-            num_workers = min(4, os.cpu_count() or 1)
+            num_workers = default_num_workers()
         if not (isinstance(num_workers, int) and num_workers >= 1):
             raise ValueError(f"`num_workers` must be an integer >= 1, got {num_workers!r}.")
         if not (isinstance(memory_limit_mb, int) and memory_limit_mb >= 256):
@@ -219,11 +224,8 @@ def _require_text(name: str, value: object) -> None:
         )
 
 
-_shared: dict[tuple[tuple[str, object], ...], MathVerifier] = {}
-_shared_lock = threading.Lock()
-
-
-def shared_math_verifier(**config: object) -> MathVerifier:
+@one_per_config
+def shared_math_verifier(**config: Any) -> MathVerifier:
     """Return this process's verifier for a configuration, building it on first use.
 
     Args:
@@ -239,8 +241,4 @@ def shared_math_verifier(**config: object) -> MathVerifier:
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise ValueError(f"unknown setting(s) {unknown} of the math verifier; known: {list(known)}")
-    key = tuple(sorted(config.items()))
-    with _shared_lock:
-        if key not in _shared:
-            _shared[key] = MathVerifier(**config)  # type: ignore[arg-type]
-        return _shared[key]
+    return MathVerifier(**config)

@@ -1,10 +1,19 @@
 """Verifiers by name and by import path."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from prefix_rft_rllib.envs.verifiers import Verdict, load_verifier, shared_math_verifier
+from prefix_rft_rllib.envs.verifiers import (
+    Verdict,
+    load_verifier,
+    max_threads,
+    shared_math_verifier,
+)
+from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
 
 PROBLEM = SimpleNamespace(answer="42")
 
@@ -22,6 +31,39 @@ def test_math_is_known_by_name():
 def test_equal_configurations_share_one_pool():
     one = shared_math_verifier(num_workers=1, timeout_s=5.0)
     assert shared_math_verifier(timeout_s=5.0, num_workers=1) is one
+
+
+def test_threads_that_ask_at_a_time_get_one_object():
+    built = []
+
+    @one_per_config
+    def build(**config):
+        time.sleep(0.05)
+        built.append(config)
+        return object()
+
+    with ThreadPoolExecutor(8) as executor:
+        objects = set(executor.map(lambda _: build(a=1, b=[2]), range(8)))
+    assert built == [{"a": 1, "b": [2]}]
+    assert objects == {build(b=[2], a=1)}
+    assert build(a=2, b=[2]) not in objects
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "threads"),
+    [
+        ("math", {"num_workers": 3}, 3),
+        ("math", {}, 4),
+        ("code", {"num_workers": 5}, 5),
+        ("code", {}, 16),
+        ("domain", {}, 16),
+        ("domain", {"code": {"num_workers": 2}}, 4),
+        (f"{__name__}:number_of_letters", {"num_workers": 3}, 1),
+    ],
+)
+def test_as_many_threads_may_ask_as_there_are_workers(monkeypatch, name, config, threads):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert max_threads(name, config) == threads
 
 
 @pytest.mark.parametrize("separator", [":", "."])
