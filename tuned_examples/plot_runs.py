@@ -11,6 +11,7 @@ t), one panel per held-out set. `plot_methods.py` draws the tables of `toy_arith
 import argparse
 import csv
 import json
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
     first = np.atleast_1d(panels)[0]
     first.set_ylabel("avg@k (share of samples correct)")
     first.legend()
-    figure.suptitle(f"{title} (mean of {num_seeds} seeds, band: 95% interval)", fontsize=10)
+    title = f"{title} (mean of {num_seeds} seeds, band: 95% interval)"
+    figure.suptitle(textwrap.fill(title, 65 * len(sets)), fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
