@@ -1,9 +1,10 @@
-"""Learning tests on the default task: Prefix-RFT learns, and a broken setting does not."""
+"""Learning tests on the small tasks: Prefix-RFT learns, and a broken setting does not."""
 
 import pytest
 import ray
 
 from prefix_rft_rllib import PrefixRFTConfig, evaluation
+from tuned_examples import code_prefix_rft
 from tuned_examples.toy_arithmetic_prefix_rft import build_config
 
 NUM_ITERATIONS = 40
@@ -16,18 +17,20 @@ def _cluster():
     ray.shutdown()
 
 
-def accuracy_after_training(config: PrefixRFTConfig) -> float:
-    """avg@8 on new problems after `NUM_ITERATIONS` iterations."""
+def accuracy_after_training(
+    config: PrefixRFTConfig, held_out: str = "new", num_iterations: int = NUM_ITERATIONS
+) -> float:
+    """avg@k on a held-out set after training."""
     config.reporting(preflight=False, progress=False)
     config.evaluation(evaluation_interval=None)
     algo = config.build_algo()
     try:
-        for _ in range(NUM_ITERATIONS):
+        for _ in range(num_iterations):
             algo.train()
         results, _, _ = evaluation.evaluate_held_out(algo)
     finally:
         algo.stop()
-    return results["new"]["avg_at_k"]
+    return results[held_out]["avg_at_k"]
 
 
 @pytest.mark.slow
@@ -58,3 +61,12 @@ def test_prefix_rft_does_not_learn_when_the_kept_tokens_are_the_most_certain(tmp
 def test_rft_without_demonstrations_does_not_learn_in_the_same_time(tmp_path):
     config = build_config("rft", seed=0, num_iterations=NUM_ITERATIONS)
     assert accuracy_after_training(config.reporting(run_dir=str(tmp_path))) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("method", "least", "most"), [("prefix_rft", 0.25, 1), ("rft", 0, 0.2)])
+def test_programs_are_learned_by_prefix_rft_before_rft(method, least, most, tmp_path):
+    # Half of the example's run: measured .43 to .80 with three seeds, RFT .00 to .13.
+    config = code_prefix_rft.build_config(method, seed=0).reporting(run_dir=str(tmp_path))
+    assert least <= accuracy_after_training(config, "toy_code", num_iterations=20) <= most
