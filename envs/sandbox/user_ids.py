@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
-import shutil
 import signal
 import socket
 import tempfile
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox.removal import discard
 
 FIRST_USER_ID = 50_000
 """Default of the first id; ids with an account of their own are skipped."""
@@ -89,21 +90,18 @@ class UserIds:
 
     def remove_traces(self) -> None:
         """Remove what the attempt left where everybody may write: files and shared memory."""
-        for directory in {*_SHARED_DIRECTORIES, tempfile.gettempdir()}:
-            try:
-                entries = list(os.scandir(directory))
-            except OSError:
-                continue
-            for entry in entries:
-                try:
-                    if entry.stat(follow_symlinks=False).st_uid != self.attempt:
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                    else:
-                        os.unlink(entry.path)
-                except OSError:
-                    continue
+        directories = []
+        for shared in {*_SHARED_DIRECTORIES, tempfile.gettempdir()}:
+            with contextlib.suppress(OSError):
+                for entry in list(os.scandir(shared)):
+                    with contextlib.suppress(OSError):
+                        if entry.stat(follow_symlinks=False).st_uid != self.attempt:
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            directories.append(entry.path)
+                        else:
+                            os.unlink(entry.path)
+        discard(directories)
         self._remove_shared_memory()
 
     def _remove_shared_memory(self) -> None:
@@ -116,7 +114,7 @@ class UserIds:
                 header, *lines = Path(f"/proc/sysvipc/{name}").read_text().splitlines()
             except (OSError, ValueError):
                 continue
-            place = header.split().index("uid")
+            place = header.split().index("cuid")  # The maker; an owner may name another one.
             for line in lines:
                 words = line.split()
                 if int(words[place]) == self.attempt:

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import tempfile
@@ -23,6 +22,7 @@ from prefix_rft_rllib.envs.sandbox.isolation import DIRECTORY, choose_level
 from prefix_rft_rllib.envs.sandbox.judge_main import run_judge
 from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting, Keeper, end_all
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
+from prefix_rft_rllib.envs.sandbox.removal import discard
 from prefix_rft_rllib.envs.sandbox.supervision import Supervision
 from prefix_rft_rllib.envs.sandbox.system_calls import can_filter
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds
@@ -145,7 +145,7 @@ class _Worker:
 
     def _remove_directory(self) -> None:
         if self._setting.level == "none":
-            shutil.rmtree(self._setting.directory, ignore_errors=True)
+            discard([self._setting.directory])
 
 
 def _new_name() -> str:

@@ -71,6 +71,7 @@ def run_nursery(control: socket.socket, start_worker: StartWorker, settings: Set
         for process_id in list(dying):
             if os.waitpid(process_id, os.WNOHANG)[0]:
                 dying.discard(process_id)
+        _release_orphans(workers | dying)
         if not select.select([control], [], [], 0.05 if dying else 1.0)[0]:
             continue
         message, fds, _, _ = socket.recv_fds(control, _CONTROL_MESSAGE.size, 1)
@@ -97,6 +98,17 @@ def run_nursery(control: socket.socket, start_worker: StartWorker, settings: Set
         workers.add(worker_id)
         control.sendall(_PID.pack(worker_id))
     _end_children(workers)
+
+
+def _release_orphans(known: set[int]) -> None:
+    """Release the ids of ended processes that a worker left behind."""
+    if not hasattr(os, "waitid"):  # macOS, where this process gets no orphans.
+        return
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in known:
+                break  # Whoever stands behind it has to wait until it is buried.
+            os.waitpid(ended.si_pid, 0)
 
 
 def _end_children(workers: set[int]) -> None:
