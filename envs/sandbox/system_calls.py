@@ -27,7 +27,7 @@ _UNKNOWN = 0x00050000 | errno.ENOSYS
 # Berkeley Packet Filter: load a word, jump if equal, jump if any bit is set, return.
 _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 _JUMP_AT_LEAST = 0x35
-_AT_NUMBER, _AT_MACHINE, _AT_FIRST_ARGUMENT = 0, 4, 16
+_AT_NUMBER, _AT_MACHINE, _AT_FIRST_ARGUMENT, _AT_FOURTH_ARGUMENT = 0, 4, 16, 40
 
 _MACHINES = {
     "x86_64": 0xC000003E,
@@ -52,12 +52,15 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
     "sched_setattr": (314, 274),
     "sched_setaffinity": (203, 122),
+    "ioprio_set": (251, 30),
+    "kcmp": (312, 272),
+    "process_madvise": (440, 440),
     # sockets, pipes between strangers
     "socket": (41, 198),
-    "socketpair": (53, 199),
     "bind": (49, 200),
     "connect": (42, 203),
     "listen": (50, 201),
@@ -65,13 +68,22 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "accept4": (288, 242),
     "sendmsg": (46, 211),
     "recvmsg": (47, 212),
+    "sendmmsg": (307, 269),
+    "recvmmsg": (299, 243),
     # memory that no limit counts, or that outlives its maker
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "mq_open": (240, 180),
     "add_key": (248, 217),
     "request_key": (249, 218),
@@ -86,10 +98,16 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "open_tree": (428, 428),
     "move_mount": (429, 429),
     "fsopen": (430, 430),
+    "fsconfig": (431, 431),
     "fsmount": (432, 432),
+    "fspick": (433, 433),
     "mount_setattr": (442, 442),
     "setuid": (105, 146),
     "setgid": (106, 144),
+    "setreuid": (113, 145),
+    "setregid": (114, 143),
+    "setfsuid": (122, 151),
+    "setfsgid": (123, 152),
     "setresuid": (117, 147),
     "setresgid": (119, 149),
     "setgroups": (116, 159),
@@ -102,25 +120,36 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+    "inotify_init": (253, -1),
     "inotify_init1": (294, 26),
     "fanotify_init": (300, 262),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "quotactl": (179, 60),
+    "syslog": (103, 116),
+    "modify_ldt": (154, -1),
 }
 _CLONE = (56, 220)
 _CLONE3 = (435, 435)
 _KILL_CALL, _TGKILL = (62, 129), (234, 131)
 _PRLIMIT = (302, 261)
+_SOCKETPAIR = (53, 199)
+_SENDTO, _RECVFROM = (44, 206), (45, 207)
+_AF_UNIX = 1
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def _only_for(number: int, first_argument: int) -> list[bytes]:
-    """Allow a call with one first argument, refuse it with any other."""
+def _only_for(number: int, argument: int, place: int = _AT_FIRST_ARGUMENT) -> list[bytes]:
+    """Allow a call with one value of one argument, refuse it with any other."""
     return [
         _instruction(_JUMP_EQUAL, number, 0, 4),
-        _instruction(_LOAD, _AT_FIRST_ARGUMENT),
-        _instruction(_JUMP_EQUAL, first_argument, 1, 0),
+        _instruction(_LOAD, place),
+        _instruction(_JUMP_EQUAL, argument, 1, 0),
         _instruction(_RETURN, _REFUSE),
         _instruction(_RETURN, _ALLOW),
     ]
@@ -156,6 +185,9 @@ def filter_program(machine: str, process_id: int) -> bytes:
             program += [_instruction(_JUMP_EQUAL, number, 0, 1), _instruction(_RETURN, _REFUSE)]
     program += _only_for(_KILL_CALL[column], process_id) + _only_for(_TGKILL[column], process_id)
     program += _only_for(_PRLIMIT[column], 0)  # Its own limits, which can only be lowered.
+    program += _only_for(_SOCKETPAIR[column], _AF_UNIX)  # To itself: event loops have one.
+    for call in (_SENDTO, _RECVFROM):  # No flags: they lead to rarely tried parts of the kernel.
+        program += _only_for(call[column], 0, _AT_FOURTH_ARGUMENT)
     # The C library falls back to clone where clone3, whose flags are out of sight, is unknown.
     program += [_instruction(_JUMP_EQUAL, _CLONE3[column], 0, 1), _instruction(_RETURN, _UNKNOWN)]
     program += [
