@@ -31,11 +31,22 @@ _LOCKED_FLAGS = (
 )
 
 
-def visible_paths(package_paths: Sequence[str]) -> list[str]:
-    """Return what an isolated attempt may read: libraries and the standard library."""
+def _library_paths() -> list[str]:
+    """Return the machine's libraries and Python's standard library."""
     standard = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    paths = [*_LIBRARIES, *standard, *package_paths]
-    return [path for path in dict.fromkeys(paths) if os.path.exists(path)]
+    return [path for path in dict.fromkeys([*_LIBRARIES, *standard]) if os.path.exists(path)]
+
+
+def _installed_packages() -> list[str]:
+    """Return the directories in the library paths that hold installed packages.
+
+    A package may hold anything, the tests and answers of a benchmark too.
+    """
+    parents = [path for top in _LIBRARIES for path in Path(top).glob("python3*")]
+    parents += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+    names = ("site-packages", "dist-packages")
+    paths = [os.path.realpath(parent / name) for parent in parents for name in names]
+    return [path for path in dict.fromkeys(paths) if os.path.isdir(path)]
 
 
 def separate_processes() -> None:
@@ -56,19 +67,21 @@ def separate_processes() -> None:
     Path("/proc/self/gid_map").write_text(f"{group_id} {group_id} 1")
 
 
-def enter_room(paths: Sequence[str], temporary_bytes: int) -> None:
+def enter_room(package_paths: Sequence[str], temporary_bytes: int) -> None:
     """Leave the machine's files, network and shared memory behind.
 
-    Afterwards the root directory is empty but for `paths` (read-only), four devices and an
-    empty, writable `DIRECTORY`. There is no `/proc`, no `/sys` and no network device.
+    Afterwards the root directory is empty but for libraries, the standard library and
+    `package_paths` (read-only), four devices and an empty, writable `DIRECTORY`. There is no
+    `/proc`, no `/sys` and no network device.
 
     Args:
-        paths: What stays visible, at the same place.
+        package_paths: Installed packages that stay visible, at the same place.
         temporary_bytes: Size of `DIRECTORY`; 0 makes it read-only.
 
     Raises:
         OSError: If the machine does not offer it.
     """
+    libraries = _library_paths()
     linux.unshare(_ROOM)
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     plain = linux.MS_NOSUID | linux.MS_NODEV
@@ -77,8 +90,15 @@ def enter_room(paths: Sequence[str], temporary_bytes: int) -> None:
     os.mkdir(f"{base}/old")
     linux.pivot_root(base, f"{base}/old")
     os.chdir("/")
-    for path in paths:
+    for path in libraries:
         _show(path)
+    covered = _installed_packages()
+    for path in covered:
+        linux.mount("tmpfs", path, "tmpfs", plain, "size=64k,nr_inodes=64,mode=755")
+    for path in package_paths:
+        _show(path)
+    for path in covered:
+        linux.mount("none", path, "", linux.MS_REMOUNT | linux.MS_RDONLY | plain, "mode=755")
     os.mkdir("/dev")
     for name in _DEVICES:
         _show(f"/dev/{name}", is_device=True)
@@ -136,7 +156,7 @@ def _try_room() -> int:
     if child == 0:
         status = 1
         try:
-            enter_room(visible_paths([]), 2**20)
+            enter_room([], 2**20)
             status = 0 if os.listdir(DIRECTORY) == [] and not os.path.exists("/proc") else 1
         finally:
             os._exit(status)

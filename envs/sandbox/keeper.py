@@ -19,7 +19,7 @@ from pathlib import Path
 
 from prefix_rft_rllib.envs.sandbox import linux
 from prefix_rft_rllib.envs.sandbox.attempt_main import Streams, run_attempt
-from prefix_rft_rllib.envs.sandbox.isolation import enter_room, separate_processes, visible_paths
+from prefix_rft_rllib.envs.sandbox.isolation import enter_room, separate_processes
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds, reap_children
 
@@ -154,7 +154,7 @@ def _keeper_process(control: socket.socket, setting: AttemptSetting) -> None:
                 for name, directory in setting.packages.items()
                 for path in (Path(directory, name), Path(directory, f"{name}.libs"))
             ]
-            enter_room(visible_paths(paths), setting.limits.file_bytes)
+            enter_room(paths, setting.limits.file_bytes)
         if linux.IS_LINUX:
             linux.refuse_inspection()
             linux.die_with_parent()
