@@ -21,17 +21,14 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefix_rft_rllib.envs.sandbox import linux
-from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode
 from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
 
-SETUP_FAILED = 119
-"""Exit code of a process that could not be made an attempt: the sandbox's fault, no verdict."""
-
-_LINK = 3
+_LINK, _READY = 3, 4
 _PLAIN_BASES: tuple[type[Any], ...] = (
     int,
     float,
@@ -64,18 +61,25 @@ class Streams:
         return astuple(self)
 
 
-def run_attempt(streams: Streams, setting: AttemptSetting) -> None:
-    """Become the attempt: give everything up, then serve; never returns."""
-    exit_code = SETUP_FAILED
+def run_attempt(streams: Streams, ready: int, setting: AttemptSetting) -> None:
+    """Become the attempt: give everything up, then serve; never returns.
+
+    Args:
+        streams: The program's; they take their places.
+        ready: Gets a byte, and is closed, just before anything of the attempt's runs.
+        setting: What it gets.
+    """
+    exit_code = 1
     try:
-        _take_streams(streams)
-        channel = Channel(socket(fileno=_LINK), setting.limits.output_bytes)
+        _take_streams(streams, ready)
+        channel = Channel(socket(fileno=_LINK), NO_LIMIT, setting.limits.output_bytes)
         mode, code, header = channel.receive()
         _import_packages(code, setting.packages)
         os.chdir(setting.directory)
         _give_up_rights(setting)
         vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `site`, left out here, has them.
-        exit_code = 1
+        os.write(_READY, b"1")
+        os.close(_READY)
         if mode == "program":
             channel.close()
             exit_code = _run_program(code)
@@ -92,13 +96,14 @@ def run_attempt(streams: Streams, setting: AttemptSetting) -> None:
         os._exit(exit_code)
 
 
-def _take_streams(streams: Streams) -> None:
+def _take_streams(streams: Streams, ready: int) -> None:
     os.setsid()
     # Above all targets first, so that no descriptor is overwritten before it was moved.
-    moved = [os.dup2(number, 100 + place) for place, number in enumerate(streams.descriptors())]
-    for source, target in zip(moved, (_LINK, 0, 1, 2), strict=True):
+    numbers = (*streams.descriptors(), ready)
+    moved = [os.dup2(number, 100 + place) for place, number in enumerate(numbers)]
+    for source, target in zip(moved, (_LINK, 0, 1, 2, _READY), strict=True):
         os.dup2(source, target)
-    linux.close_all_but(0, 1, 2, _LINK)
+    linux.close_all_but(0, 1, 2, _LINK, _READY)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -256,7 +261,7 @@ class _Server:
         return ("value", result, changed)
 
     def _bytes_of(self, value: Any) -> bytes:
-        return encode(value, self._channel.max_bytes, self._replace)
+        return encode(value, NO_LIMIT, self._replace)
 
     def _reply(self, answer: tuple[Any, ...]) -> None:
         try:

@@ -9,6 +9,9 @@ from typing import Any
 
 from prefix_rft_rllib.envs.sandbox.plain_data import PlainDataError, decode, encode
 
+NO_LIMIT = 2**31
+"""Of a message, in bytes: what the format can hold."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -21,12 +24,14 @@ class Channel:
 
     Args:
         link: A connected stream socket, owned from here on.
-        max_bytes: Size limit of one message, each way.
+        max_received: Size limit of one message that arrives.
+        max_sent: Size limit of one message that leaves.
     """
 
-    def __init__(self, link: socket.socket, max_bytes: int):
+    def __init__(self, link: socket.socket, max_received: int, max_sent: int = NO_LIMIT):
         self._link = link
-        self.max_bytes = max_bytes
+        self._max_received = max_received
+        self._max_sent = max_sent
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -39,7 +44,7 @@ class Channel:
             PlainDataError: If it is no plain data or too large; nothing is sent then.
             ChannelClosedError: If nobody listens.
         """
-        data = encode(value, self.max_bytes, replace)
+        data = encode(value, self._max_sent, replace)
         try:
             self._link.sendall(_LENGTH.pack(len(data)) + data)
         except OSError as error:
@@ -49,11 +54,11 @@ class Channel:
         """Wait for a value.
 
         Raises:
-            PlainDataError: If the message is malformed.
-            ChannelClosedError: If the other side is gone or announces more than `max_bytes`.
+            PlainDataError: If the message is malformed or announces more than `max_received`.
+            ChannelClosedError: If the other side is gone.
         """
         (size,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        if size > self.max_bytes:
+        if size > self._max_received:
             raise PlainDataError(f"a message of {size} bytes is too large")
         return decode(self._read(size), make_handle)
 

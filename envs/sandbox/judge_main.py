@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefix_rft_rllib.envs.sandbox import linux
-from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.remote import Attempt, AttemptFailed, TestsBroken, describe
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds
@@ -43,7 +43,7 @@ def run_judge(control: socket.socket, limits: SandboxLimits, users: UserIds | No
         limits: The attempt's; the judge gets the same time and more memory.
         users: Whose `judge` id to take; None to stay who it is.
     """
-    channel = Channel(control, 2**30)
+    channel = Channel(control, NO_LIMIT)
     nonce = ""
     try:
         linux.close_all_but(control.fileno())
@@ -151,9 +151,9 @@ class Judge:
         total = max(num_tests, count.passed + count.failed)
         return {
             "outcome": outcome,
-            "reason": reason[:_MAX_TEXT],
-            "test": count.first_failure[:_MAX_TEXT],
-            "got": count.got[:_MAX_TEXT],
+            "reason": _printable(reason),
+            "test": _printable(count.first_failure),
+            "got": _printable(count.got),
             "gone": self._attempt.failure is not None and self._attempt.failure.kind == "gone",
             "num_passed": total if outcome == "passed" else min(count.passed, total - 1),
             "num_tests": total,
@@ -228,6 +228,11 @@ class Judge:
         lines = self._job["tests"][0].splitlines()
         number = (frames[-1].lineno or 0) if frames else 0
         return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _printable(text: str) -> str:
+    """Shorten a text, and write half characters, which no file takes, as escapes."""
+    return text[:_MAX_TEXT].encode("utf-8", "backslashreplace").decode()
 
 
 class _AssertCounter(ast.NodeTransformer):

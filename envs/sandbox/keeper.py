@@ -23,6 +23,9 @@ from prefix_rft_rllib.envs.sandbox.isolation import enter_room, separate_process
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds, reap_children
 
+SETUP_FAILED = -1
+"""Instead of an exit status: the program could not be made an attempt, nothing of it ran."""
+
 _STATUS = struct.Struct("<i")
 _READY = 2**30
 
@@ -91,7 +94,11 @@ class Keeper:
             raise OSError(f"the keeper is gone: {error}") from error
 
     def receive_exit(self, wait: bool = False) -> int | None:
-        """Return the exit status of a program that ended, as of `os.wait`; None if it has gone."""
+        """Return the exit status of a program that ended.
+
+        Returns:
+            As of `os.wait`, or `SETUP_FAILED`; None if the keeper has gone.
+        """
         if not wait and not select.select([self._control], [], [], 0)[0]:
             return None
         try:
@@ -176,10 +183,11 @@ def _keeper_process(control: socket.socket, setting: AttemptSetting) -> None:
 
 def _run_program(streams: Streams, setting: AttemptSetting) -> int:
     """Run one program to its end, then kill what it left; return its exit status."""
+    is_ready, ready = os.pipe()
     process_id = os.fork()
     if process_id == 0:
-        run_attempt(streams, setting)
-    for descriptor in streams.descriptors():
+        run_attempt(streams, ready, setting)
+    for descriptor in (*streams.descriptors(), ready):
         os.close(descriptor)
     while True:
         # Orphans come here too; only the program's own end counts.
@@ -194,4 +202,7 @@ def _run_program(streams: Streams, setting: AttemptSetting) -> int:
                 os.waitpid(-1, 0)
     else:
         end_all(setting.users)
-    return status
+    # No exit code could say this: the attempt may choose any.
+    has_run = os.read(is_ready, 1) != b""
+    os.close(is_ready)
+    return status if has_run else SETUP_FAILED

@@ -169,6 +169,9 @@ def _exception(attempt: Attempt, kind: str, message: str, name: str) -> BaseExce
         return attempt.fail("wrong", "the attempt's answer has an unknown form")
     if not issubclass(builtin, Exception):
         return attempt.fail("wrong", f"the attempt raised {kind}: {message[:300]}")
+    if issubclass(builtin, StopIteration | StopAsyncIteration):
+        # It would end a `map` of the tests as if there were no more of them.
+        return RuntimeError(f"the attempt raised {kind}: {message[:300]}")
     try:
         return builtin(text)
     except TypeError:  # UnicodeDecodeError and its like want more arguments.

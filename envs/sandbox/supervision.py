@@ -11,9 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefix_rft_rllib.envs.sandbox.attempt_main import SETUP_FAILED
-from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
-from prefix_rft_rllib.envs.sandbox.keeper import Keeper
+from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.keeper import SETUP_FAILED, Keeper
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.plain_data import PlainDataError
 from prefix_rft_rllib.envs.sandbox.program import Program, TooMuchOutputError
@@ -26,7 +25,6 @@ _VERDICTS = {
     "unreadable": "UNPARSEABLE",
     "error": "ERROR",
 }
-_JOB_BYTES = 2**31
 
 
 class _OutOfTimeError(Exception):
@@ -123,7 +121,7 @@ class Supervision:
         nonce = secrets.token_hex(16)
         socket.send_fds(self._judge, [b"L"], [link.fileno()])
         link.close()
-        channel = Channel(self._judge, _JOB_BYTES)
+        channel = Channel(self._judge, NO_LIMIT)
         exit_status: int | None = None
         try:
             channel.send({**job, "nonce": nonce})
@@ -140,7 +138,7 @@ class Supervision:
         if report.pop("gone"):
             if exit_status is None:
                 exit_status = self._exit_status_soon()
-            if _is_setup_failure(exit_status):
+            if exit_status == SETUP_FAILED:
                 raise SetupError(self._last_error())
             report["reason"] += f": {_description(exit_status)}"
             verdict = "TIMEOUT" if _is_cpu_limit(exit_status) else verdict
@@ -193,16 +191,16 @@ class Supervision:
         """Run the program on one input; return what is wrong, None if nothing is."""
         link = self._launch(given.encode("utf-8", "surrogatepass"))
         with contextlib.suppress(ChannelClosedError):
-            Channel(link, _JOB_BYTES).send(("program", code, ""))
+            Channel(link, NO_LIMIT).send(("program", code, ""))
         exit_status = self._wait_for_exit()
         link.close()
         self._wait()  # Nobody is left who could write; what is in the pipes is the rest.
         assert self._program is not None
         output = bytes(self._program.stdout).decode("utf-8", "replace")
+        if exit_status == SETUP_FAILED:
+            raise SetupError(self._last_error())
         if _is_cpu_limit(exit_status):
             return {"verdict": "TIMEOUT", "reason": "the limit of CPU time", "got": ""}
-        if _is_setup_failure(exit_status):
-            raise SetupError(self._last_error())
         if exit_status != 0:
             reason = f"the program ended with {_description(exit_status)}: {self._last_error()}"
             return {"verdict": "WRONG", "reason": reason[:_SHOWN], "got": _shortened(output)}
@@ -210,11 +208,6 @@ class Supervision:
             reason = f"the output differs from {_shortened(expected)}"
             return {"verdict": "WRONG", "reason": reason, "got": _shortened(output)}
         return None
-
-
-def _is_setup_failure(exit_status: int | None) -> bool:
-    is_exit = exit_status is not None and os.WIFEXITED(exit_status)
-    return is_exit and os.WEXITSTATUS(exit_status or 0) == SETUP_FAILED
 
 
 def _is_cpu_limit(exit_status: int | None) -> bool:

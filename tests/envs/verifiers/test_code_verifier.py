@@ -274,12 +274,30 @@ def test_a_wrong_setting_is_a_clear_error(settings, message):
         CodeVerifier(**settings)
 
 
+def test_no_exit_code_of_an_attempt_looks_like_a_failure_of_the_sandbox(verifier):
+    for code in (1, 119, 127, 255):
+        result = verifier.verify(f"import os\ndef add(a, b): os._exit({code})", ADD, "add")
+        assert result.verdict == "WRONG"
+        assert result.reason.endswith(f"exit code {code}")
+    tests = {"kind": "stdin_stdout", "cases": [{"input": "", "output": "1"}]}
+    assert verdict(verifier, "print(1); exit(119)", tests) == "WRONG"
+
+
+def test_an_exception_cannot_end_a_loop_of_the_tests(verifier):
+    cases = asserts("assert all(a == b for a, b in zip(map(f, [1, 2]), [1, 4]))")
+    assert verdict(verifier, "def f(x): return x * x", cases) == "CORRECT"
+    assert verdict(verifier, "def f(x): raise StopIteration", cases) == "WRONG"
+
+
+def test_reasons_can_be_written_to_any_file(verifier):
+    result = verifier.verify("def add(a, b): raise ValueError('\\ud800')", ADD, "add")
+    assert result.reason.encode() == b"ValueError: \\ud800"
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root takes user ids")
-def test_a_sandbox_that_cannot_be_set_up_is_an_error_not_a_wrong_answer(verifier):
+def test_a_sandbox_that_cannot_be_set_up_is_an_error_not_a_wrong_answer():
     with pytest.raises(RuntimeError, match="the code sandbox does not work here"):
         CodeVerifier(first_user_id=2**32, num_workers=1)
-    result = verifier.verify("import os\ndef add(a, b): os._exit(119)", ADD, "add")
-    assert result.verdict == "ERROR"
 
 
 def test_required_isolation_refuses_to_run_without():
