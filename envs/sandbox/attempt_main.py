@@ -12,15 +12,17 @@ import importlib.machinery
 import importlib.util
 import math
 import os
+import resource
 import signal
 import sys
-import types
+import tempfile
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from socket import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox.attempt_program import flush_output, module_for, run_program
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode
 from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
@@ -76,13 +78,14 @@ def run_attempt(streams: Streams, ready: int, setting: AttemptSetting) -> None:
         mode, code, header = channel.receive()
         _import_packages(code, setting.packages)
         os.chdir(setting.directory)
+        tempfile.tempdir = setting.directory
         _give_up_rights(setting)
         vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `site`, left out here, has them.
         os.write(_READY, b"1")
         os.close(_READY)
         if mode == "program":
             channel.close()
-            exit_code = _run_program(code)
+            exit_code = run_program(code)
         else:
             _Server(channel).serve(code, header)
             exit_code = 0
@@ -145,7 +148,8 @@ def _give_up_rights(setting: AttemptSetting) -> None:
         ("RLIMIT_STACK", 64 * 2**20),
         ("RLIMIT_AS", limits.memory_bytes),
     ):
-        hard = value + 1 if name == "RLIMIT_CPU" else value
+        # Programs that recurse raise the limit of the stack; address space bounds it anyhow.
+        hard = {"RLIMIT_CPU": value + 1, "RLIMIT_STACK": resource.RLIM_INFINITY}.get(name, value)
         linux.limit_resource(name, value, hard)
     if setting.users is not None:
         linux.become_user(setting.users.attempt)
@@ -155,51 +159,6 @@ def _give_up_rights(setting: AttemptSetting) -> None:
             filter_system_calls()
 
 
-def _run_program(code: str) -> int:
-    """Run code as a script that reads standard input; return its exit code."""
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    sys.argv = ["program.py"]
-    exit_code = 0
-    try:
-        exec(compile(code, "program.py", "exec"), module.__dict__)
-    except SystemExit as error:
-        exit_code = _exit_code(error)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        exit_code = 1
-    finally:
-        _wait_for_threads()
-        _flush()
-    return exit_code
-
-
-def _exit_code(error: SystemExit) -> int:
-    if error.code is None or isinstance(error.code, int):
-        return int(error.code or 0) & 0xFF
-    print(error.code, file=sys.stderr)
-    return 1
-
-
-def _wait_for_threads() -> None:
-    """Wait for other threads than daemons, as the interpreter does when a script ends."""
-    import threading
-
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
-
-
 class _Server:
     """Answers the judge: loads the code, looks names up, calls."""
 
@@ -207,18 +166,17 @@ class _Server:
         self._channel = channel
         self._objects: list[Any] = []
         self._numbers: dict[int, int] = {}  # by id(); the list keeps the objects alive
-        self._module = types.ModuleType("solution")
-        sys.modules["solution"] = self._module
+        self._module = module_for("solution")
 
     def serve(self, code: str, header: str) -> None:
         """Load the code, then answer one request after the other until the judge is gone."""
         try:
-            program = compile(code, "solution.py", "exec")
+            program = compile(code, "solution.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._reply(("unreadable", f"{type(error).__name__}: {error}"[:500]))
             return
         try:
-            exec(header, self._module.__dict__)
+            exec(compile(header, "header.py", "exec", dont_inherit=True), self._module.__dict__)
             exec(program, self._module.__dict__)
         except BaseException as error:
             self._reply(_raised(error))
@@ -230,7 +188,7 @@ class _Server:
                 answer = getattr(self, f"_{operation}")(*arguments)
             except BaseException as error:
                 answer = _raised(error)
-            _flush()  # Before the answer: whoever has it may read what the call printed.
+            flush_output()  # Before the answer: whoever has it may read what the call printed.
             self._reply(answer)
 
     def _name(self, name: str) -> tuple[Any, ...]:
@@ -273,7 +231,8 @@ class _Server:
         """Return the plain value that an instance of a derived type holds, or a handle."""
         for base in _PLAIN_BASES:
             if isinstance(value, base):
-                return base(value)
+                # str() would ask the type for its name of the value.
+                return str.__str__(value) if base is str else base(value)
         if type(value).__module__ == "numpy" and hasattr(value, "item") and not value.shape:
             plain = value.item()
             if type(plain) is not type(value):

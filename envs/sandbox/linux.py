@@ -119,7 +119,8 @@ def limit_resource(name: str, soft: int, hard: int | None = None) -> None:
     ceiling = resource.getrlimit(number)[1]
     hard = soft if hard is None else hard
     if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
+        soft = min(soft, ceiling)
+        hard = ceiling if hard == resource.RLIM_INFINITY else min(hard, ceiling)
     resource.setrlimit(number, (soft, hard))
 
 

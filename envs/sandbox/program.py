@@ -1,10 +1,12 @@
-"""One running program of an attempt: its input is fed to it, its output kept within a limit."""
+"""One running program of an attempt: its input is a file, its output kept within a limit."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
+import tempfile
 from collections.abc import Sequence
 
 from prefix_rft_rllib.envs.sandbox.attempt_main import Streams
@@ -32,13 +34,12 @@ class Program:
     """
 
     def __init__(self, keeper: Keeper, link: socket.socket, given: bytes, max_bytes: int):
-        theirs_in, self._input = os.pipe()
+        theirs_in = _input_file(given)
         stdout, theirs_out = os.pipe()
         stderr, theirs_err = os.pipe()
         self.stdout = bytearray()
         self.stderr = bytearray()
         self._outputs = {stdout: self.stdout, stderr: self.stderr}
-        self._waiting = memoryview(given)
         self._max_bytes = max_bytes
         try:
             keeper.launch(Streams(link.fileno(), theirs_in, theirs_out, theirs_err))
@@ -46,9 +47,6 @@ class Program:
             for number in (theirs_in, theirs_out, theirs_err):
                 os.close(number)
             link.close()
-        os.set_blocking(self._input, False)
-        if not given:
-            self._close_input()
 
     @property
     def is_silent(self) -> bool:
@@ -56,7 +54,7 @@ class Program:
         return not self._outputs
 
     def wait(self, awaited: Sequence[int], seconds: float) -> list[int]:
-        """Feed and drain the program until a descriptor is readable or something happened.
+        """Drain the program until a descriptor is readable or something happened.
 
         Args:
             awaited: Other descriptors to look at.
@@ -68,32 +66,16 @@ class Program:
         Raises:
             TooMuchOutputError: If it printed more than it may.
         """
-        writers = [self._input] if self._input >= 0 else []
-        readable, writable, _ = select.select([*awaited, *self._outputs], writers, [], seconds)
-        if writable:
-            self._feed()
+        readable, _, _ = select.select([*awaited, *self._outputs], [], [], seconds)
         for number in [number for number in readable if number in self._outputs]:
             self._drain(number)
         return [number for number in readable if number in awaited]
 
     def close(self) -> None:
         """Close the pipes."""
-        self._close_input()
         for number in list(self._outputs):
             os.close(number)
         self._outputs.clear()
-
-    def _feed(self) -> None:
-        try:
-            written = os.write(self._input, self._waiting[:_PIECE])
-        except BlockingIOError:
-            return
-        except OSError:  # It does not read, or has ended: that is its own business.
-            self._close_input()
-            return
-        self._waiting = self._waiting[written:]
-        if not self._waiting:
-            self._close_input()
 
     def _drain(self, number: int) -> None:
         piece = os.read(number, _PIECE)
@@ -105,7 +87,21 @@ class Program:
         if len(self._outputs[number]) > self._max_bytes:
             raise TooMuchOutputError
 
-    def _close_input(self) -> None:
-        if self._input >= 0:
-            os.close(self._input)
-            self._input = -1
+
+def _input_file(given: bytes) -> int:
+    """Return a descriptor of a file of its own, as of a redirection, which nobody can change.
+
+    Some programs ask for the size of their input, or map it into memory: a pipe has no size.
+    """
+    if not hasattr(os, "memfd_create"):  # macOS
+        with tempfile.TemporaryFile() as file:
+            file.write(given)
+            file.seek(0)
+            return os.dup(file.fileno())
+    number = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(number, "wb", closefd=False) as file:
+        file.write(given)
+    os.lseek(number, 0, os.SEEK_SET)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+    fcntl.fcntl(number, fcntl.F_ADD_SEALS, seals)
+    return number

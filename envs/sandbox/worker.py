@@ -32,11 +32,12 @@ Job = Mapping[str, Any]
 # What programs for small problems import; loaded once, so that an attempt's import costs nothing
 # and works even where its user cannot read the interpreter's files.
 _PRELOADED = """
-abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses
-datetime decimal difflib encodings.idna encodings.latin_1 enum fractions functools graphlib hashlib
-heapq inspect io itertools json keyword logging math numbers operator os.path pathlib pickle
-platform pprint queue random re secrets statistics string struct subprocess sys tempfile textwrap
-threading time timeit traceback types typing unicodedata unittest uuid warnings weakref zlib
+abc array ast base64 bisect calendar cmath collections collections.abc concurrent.futures.thread
+contextlib copy csv dataclasses datetime decimal difflib encodings.idna encodings.latin_1 enum
+fractions functools glob graphlib hashlib heapq inspect io itertools json keyword logging math mmap
+numbers operator os.path pathlib pickle platform pprint queue random re secrets statistics string
+struct subprocess sys tempfile textwrap threading time timeit traceback types typing unicodedata
+unittest uuid warnings weakref zlib
 """
 
 _level = "none"
