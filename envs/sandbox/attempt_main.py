@@ -76,7 +76,7 @@ def run_attempt(streams: Streams, ready: int, setting: AttemptSetting) -> None:
         _take_streams(streams, ready)
         channel = Channel(socket(fileno=_LINK), NO_LIMIT, setting.limits.output_bytes)
         mode, code, header = channel.receive()
-        _import_packages(code, setting.packages)
+        import_packages(code, setting.packages)
         os.chdir(setting.directory)
         tempfile.tempdir = setting.directory
         _give_up_rights(setting)
@@ -117,8 +117,8 @@ def _take_streams(streams: Streams, ready: int) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _import_packages(code: str, packages: dict[str, str]) -> None:
-    """Import the allowed packages that the code names: later their files may be out of reach."""
+def import_packages(code: str, packages: dict[str, str]) -> None:
+    """Import the allowed packages that a source names: later their files may be out of reach."""
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     for name, directory in packages.items():
         if name in code and os.path.isdir(os.path.join(directory, name)):
@@ -205,6 +205,16 @@ class _Server:
     def _set(self, target: Any, name: str, value: Any) -> tuple[Any, ...]:
         setattr(target, name, value)
         return ("value", None, {})
+
+    def _iter(self, target: Any) -> tuple[Any, ...]:
+        items = iter(target)
+        return ("value", lambda: next(items), {})
+
+    def _next(self, step: Any) -> tuple[Any, ...]:
+        try:
+            return ("value", step(), {})
+        except StopIteration:
+            return ("end",)
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         places = [*enumerate(args), *kwargs.items()]

@@ -22,6 +22,9 @@ class ChannelClosedError(Exception):
 class Channel:
     """Both ways of one socket; every message is one plain value.
 
+    Attributes:
+        num_received: Bytes that arrived so far.
+
     Args:
         link: A connected stream socket, owned from here on.
         max_received: Size limit of one message that arrives.
@@ -32,6 +35,7 @@ class Channel:
         self._link = link
         self._max_received = max_received
         self._max_sent = max_sent
+        self.num_received = 0
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -76,4 +80,5 @@ class Channel:
             if not piece:
                 raise ChannelClosedError("the other side is gone")
             data += piece
+            self.num_received += len(piece)
         return bytes(data)

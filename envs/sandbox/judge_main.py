@@ -20,43 +20,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox.attempt_main import import_packages
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.remote import Attempt, AttemptFailed, TestsBroken, describe
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds
 
 _MAX_TEXT = 500
 _PASSED, _FAILED = "__test_passed__", "__test_failed__"
-_JUDGE_MEMORY = 4 * 2**30
+_JUDGE_MEMORY = 2**30
 
 
 class TestFailed(BaseException):
     """One test failed, and the others need not be run."""
 
 
-def run_judge(control: socket.socket, limits: SandboxLimits, users: UserIds | None) -> None:
+def run_judge(control: socket.socket, setting: AttemptSetting) -> None:
     """Wait for a job, run its tests, report; never returns.
 
     Args:
         control: To the worker, which sends a descriptor (the link to the attempt) and then the
             job; the report goes back the same way.
-        limits: The attempt's; the judge gets the same time and more memory.
-        users: Whose `judge` id to take; None to stay who it is.
+        setting: The attempt's. The judge gets the same time, at least `_JUDGE_MEMORY`, the
+            packages, and the `judge` id of its users.
     """
     channel = Channel(control, NO_LIMIT)
     nonce = ""
     try:
-        linux.close_all_but(control.fileno())
+        linux.close_all_but(0, 1, 2, control.fileno())  # Tests may print: to nobody.
         if linux.IS_LINUX:
             linux.die_with_parent()
             linux.refuse_inspection()
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         job = channel.receive()
         nonce = job["nonce"]
-        link = Channel(socket.socket(fileno=descriptors[0]), limits.output_bytes + 2**16)
+        max_bytes = setting.limits.output_bytes
+        link = Channel(socket.socket(fileno=descriptors[0]), max_bytes + 2**16)
+        import_packages("\n".join(_sources(job)), setting.packages)
         _import_modules_of(job)
-        _give_up_rights(limits, users)
-        channel.send({**Judge(Attempt(link), job).run(), "nonce": nonce})
+        _give_up_rights(setting.limits, setting.users)
+        channel.send({**Judge(Attempt(link, max_bytes), job).run(), "nonce": nonce})
     except (ChannelClosedError, IndexError):
         pass  # The worker ended: nobody waits for a report.
     except BaseException as error:
@@ -65,16 +69,28 @@ def run_judge(control: socket.socket, limits: SandboxLimits, users: UserIds | No
         os._exit(0)
 
 
+def _sources(job: dict[str, Any]) -> list[str]:
+    return [job["setup"], job["helpers"], *job["tests"]]
+
+
 def _import_modules_of(job: dict[str, Any]) -> None:
     """Import what the tests import, while the standard library can surely be read."""
-    for source in (job["setup"], job["helpers"], *job["tests"]):
+    for source in _sources(job):
         with contextlib.suppress(SyntaxError, ValueError):
-            for node in ast.walk(ast.parse(source)):
-                names = [alias.name for alias in node.names] if type(node) is ast.Import else []
-                names += [node.module or ""] if type(node) is ast.ImportFrom else []
-                for name in names:
-                    if name.split(".")[0] in sys.stdlib_module_names:
-                        importlib.import_module(name)
+            for name in _imported(ast.parse(source)):
+                if name.split(".")[0] in sys.stdlib_module_names:
+                    importlib.import_module(name)
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """Return the names of the modules that a source imports."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    return names
 
 
 def _give_up_rights(limits: SandboxLimits, users: UserIds | None) -> None:
@@ -131,6 +147,8 @@ class Judge:
             self._prepare()
             self._run_tests(programs)
             if self._attempt.failure is None and self._count.failed == 0:
+                if self._count.passed == 0 and self._attempt.num_calls == 0:
+                    raise TestsBroken("the tests end without a call of the attempt")
                 outcome = "passed"
         except AttemptFailed as error:
             outcome = "unreadable" if error.kind == "unreadable" else "failed"
@@ -163,7 +181,9 @@ class Judge:
         programs = []
         try:
             for source in self._job["tests"]:
-                tree = _AssertCounter(self._job["run_all"]).visit(ast.parse(source))
+                tree = ast.parse(source)
+                _check_can_run(tree)
+                tree = _AssertCounter(self._job["run_all"]).visit(tree)
                 ast.fix_missing_locations(tree)
                 programs.append(compile(tree, "<tests>", "exec", optimize=0))
         except (SyntaxError, ValueError, RecursionError) as error:
@@ -174,12 +194,13 @@ class Judge:
 
     def _prepare(self) -> None:
         """Fill the tests' globals: trusted sources first, the attempt's names last."""
-        wanted = _free_names([self._job["setup"], *self._job["tests"]])
+        sources = [self._job["setup"], *self._job["tests"]]
+        wanted, modules = _free_names(sources), _names_with_attributes(sources)
         entry_names = _free_names([self._job["entry_point"]])
         for name in sorted(entry_names | wanted):
-            if name not in entry_names and name in sys.stdlib_module_names:
+            if name not in entry_names and name in modules & sys.stdlib_module_names:
                 self._namespace[name] = importlib.import_module(name)
-            elif name in entry_names or not hasattr(builtins, name):
+            elif name in entry_names or not (hasattr(builtins, name) or name.startswith("__")):
                 with contextlib.suppress(NameError):
                     self._namespace[name] = self._attempt.name(name)
         own = {name: self._namespace[name] for name in entry_names & self._namespace.keys()}
@@ -202,6 +223,8 @@ class Judge:
                 if not self._job["run_all"]:
                     raise TestFailed from error
         if self._job["calls_check"]:
+            if "check" not in self._namespace:
+                raise TestsBroken("the tests define no `check`")
             candidate = eval(self._job["entry_point"], self._namespace)
             self._namespace["check"](candidate)
 
@@ -254,6 +277,18 @@ class _AssertCounter(ast.NodeTransformer):
         return ast.copy_location(wrapped, node)
 
 
+def _check_can_run(tree: ast.Module) -> None:
+    """Raise `TestsBroken` for tests that would fail, or pass, whatever the attempt does."""
+    for name in _imported(tree):
+        top = name.split(".")[0]
+        if top not in sys.stdlib_module_names and top not in sys.modules:
+            raise TestsBroken(f"the tests import {top!r}, which is not there")
+    for node in ast.walk(tree):
+        bases = [ast.unparse(base) for base in node.bases] if type(node) is ast.ClassDef else []
+        if any(base.endswith("TestCase") for base in bases):
+            raise TestsBroken("the tests are methods of a TestCase, which nothing here runs")
+
+
 def _num_asserts(source: str) -> int:
     return sum(type(node) is ast.Assert for node in ast.walk(ast.parse(source)))
 
@@ -274,3 +309,13 @@ def _free_names(sources: list[str]) -> set[str]:
                 case ast.alias(name=name, asname=other):
                     bound.add((other or name).split(".")[0])
     return read - bound
+
+
+def _names_with_attributes(sources: list[str]) -> set[str]:
+    """Return the names that sources use as modules are used."""
+    return {
+        node.value.id
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }

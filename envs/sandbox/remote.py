@@ -1,19 +1,22 @@
 """What the tests hold in place of the attempt's objects.
 
 Names that tests take from an attempt, and whatever it returns that is no plain data, are
-`RemoteValue`s: they can be called, have attributes, and be passed back, nothing else. Any other
-use ends the tests: a remote value equals nothing, differs from nothing, and is neither true nor
-false.
+`RemoteValue`s: they can be called, have attributes, be passed back, and be gone through once as a
+generator can, nothing else. Any other use ends the tests: a remote value equals nothing, differs
+from nothing, and is neither true nor false.
 """
 
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError
 
+_END = object()
 _PLAIN_BASES: tuple[type[Any], ...] = (int, float, str, list, tuple, set, frozenset, dict)
 
 
@@ -42,15 +45,21 @@ class Attempt:
     Attributes:
         failure: The first `AttemptFailed`; once set, the verdict cannot be a pass.
         last_result: What the latest call returned, as a tuple of one; empty if it did not return.
+        num_calls: How many calls were made.
 
     Args:
         channel: The connection to the attempt's process.
+        max_bytes: What the items of one object may take.
     """
 
-    def __init__(self, channel: Channel):
+    def __init__(self, channel: Channel, max_bytes: int):
         self._channel = channel
+        self._max_bytes = max_bytes
+        self._values: WeakValueDictionary[int, RemoteValue] = WeakValueDictionary()
+        self._gone_through: set[int] = set()
         self.failure: AttemptFailed | None = None
         self.last_result: tuple[Any, ...] = ()
+        self.num_calls = 0
 
     def load(self, code: str, header: str) -> None:
         """Have the attempt run its code, after a header that every attempt gets.
@@ -83,10 +92,23 @@ class Attempt:
 
     def call(self, handle: Handle, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a remote object; lists, dicts, sets and bytearrays it changes are changed here."""
+        self.num_calls += 1
         self.last_result = ()
         result = self._ask("call", handle, args, kwargs)
         self.last_result = (result,)
         return result
+
+    def items(self, handle: Handle) -> Iterator[Any]:
+        """Yield what is in a remote object, once: a second time it might say something else."""
+        if handle.number in self._gone_through:
+            raise self.fail("wrong", "the result is no plain data: it can be gone through once")
+        self._gone_through.add(handle.number)
+        step = self._ask("iter", handle)
+        first_byte = self._channel.num_received
+        while (answer := self._ask("next", step)) is not _END:
+            if self._channel.num_received - first_byte > self._max_bytes:
+                raise self.fail("wrong", "the result is not accepted: its items are too large")
+            yield answer
 
     def fail(self, kind: str, reason: str) -> AttemptFailed:
         """Note a failure that the tests cannot take back; return it to be raised."""
@@ -105,12 +127,16 @@ class Attempt:
         except ChannelClosedError:
             raise self.fail("gone", "the attempt's process ended before its tests did") from None
         try:
-            answer = self._channel.receive(lambda number: RemoteValue(self, Handle(number)))
+            answer = self._channel.receive(self._value)
         except ChannelClosedError:
             raise self.fail("gone", "the attempt's process ended before its tests did") from None
         except PlainDataError as error:
             raise self.fail("wrong", f"the attempt's answer is unreadable: {error}") from None
         return self._read_answer(answer, request)
+
+    def _value(self, number: int) -> RemoteValue:
+        """Return what stands for an object: the same for the same object, so that `is` holds."""
+        return self._values.setdefault(number, RemoteValue(self, Handle(number)))
 
     def _sendable(self, value: Any) -> Any:
         """Return what is sent for an argument that is not of a plain type itself."""
@@ -121,13 +147,16 @@ class Attempt:
             return self._sendable(self._ask("builtin", name))
         for base in _PLAIN_BASES:
             if isinstance(value, base):
-                return base(value)
+                # str() would ask the type for its name of the value.
+                return str.__str__(value) if base is str else base(value)
         raise PlainDataError(f"an argument of type {type(value).__name__} is no plain data")
 
     def _read_answer(self, answer: Any, request: tuple[Any, ...]) -> Any:
         """Return or raise what an answer says; anything but the agreed forms is a failure."""
         if type(answer) is tuple and all(type(word) is str for word in answer):
             match answer:
+                case ("end",) if request[0] == "next":
+                    return _END
                 case ("missing", name):
                     raise NameError(f"name {name!r} is not defined by the attempt")
                 case ("raised", kind, message, name):
@@ -186,7 +215,7 @@ def describe(error: BaseException) -> str:
 class RemoteValue:
     """An object of the attempt; see the module's docstring."""
 
-    __slots__ = ("__attempt", "__handle")
+    __slots__ = ("__attempt", "__handle", "__weakref__")
 
     def __init__(self, attempt: Attempt, handle: Handle):
         object.__setattr__(self, "_RemoteValue__attempt", attempt)
@@ -199,6 +228,9 @@ class RemoteValue:
         if name.startswith("__") and name.endswith("__") and name != "__name__":
             raise AttributeError(name)
         return self.__attempt.get(self.__handle, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.__attempt.items(self.__handle)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self.__attempt.set(self.__handle, name, value)
@@ -215,12 +247,12 @@ def _refuse(operation: str) -> Any:
 
 
 for _name in (
-    *("eq", "ne", "lt", "le", "gt", "ge", "bool", "len", "iter", "next", "contains", "getitem"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "bool", "next", "contains", "getitem"),
     *("setitem", "delitem", "hash", "int", "float", "complex", "index", "str", "repr", "format"),
     *("bytes", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv"),
     *("rfloordiv", "mod", "rmod", "pow", "rpow", "and", "rand", "or", "ror", "xor", "rxor"),
     *("lshift", "rlshift", "rshift", "rrshift", "neg", "pos", "abs", "invert", "round", "trunc"),
     *("reversed", "enter", "exit", "divmod", "rdivmod", "matmul", "rmatmul", "reduce_ex"),
-    *("await", "aiter", "anext", "floor", "ceil", "copy", "deepcopy", "length_hint"),
+    *("await", "aiter", "anext", "floor", "ceil", "copy", "deepcopy"),
 ):
     setattr(RemoteValue, f"__{_name}__", _refuse(f"__{_name}__"))

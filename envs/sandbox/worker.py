@@ -98,7 +98,7 @@ class _Worker:
         self._judge_control, theirs = socket.socketpair()
         self._judge_id = os.fork()
         if self._judge_id == 0:
-            run_judge(theirs, limits, users)
+            run_judge(theirs, self._setting)
         theirs.close()
         try:
             self._keeper = Keeper(self._setting)

@@ -100,6 +100,20 @@ FUNCTIONS = {
         "def f(n, s): return [7**n, 'é😀' + s]",
         "assert f(5000, 'ü') == [7**5000, 'é😀ü']",
     ),
+    "generators gone through once": (
+        "def f(n):\n    for i in range(n): yield [i]",
+        "assert list(f(2)) == [[0], [1]] and sorted(f(1)) == [[0]] and next(iter(f(1))) == [0]",
+    ),
+    "views, ranges and deques": (
+        "from collections import deque\ndef f(d): return d.keys()\n"
+        "def g(n): return range(n)\ndef h(n): return deque(range(n))",
+        "assert set(f({1: 2})) == {1} and tuple(g(2)) == (0, 1) and list(h(2)) == [0, 1]",
+    ),
+    "objects that stay the same": (
+        "class Node:\n    def __init__(s): s.next = None\ndef f(node): return node.next",
+        "a, b = Node(), Node()\na.next = b\nassert f(a) is b and f(b) is None and f(a) is not a",
+    ),
+    "a name that a module has too": ("def copy(x): return x + 1", "assert copy(1) == 2"),
     "event loops": (
         "import asyncio\nasync def g(x):\n    await asyncio.sleep(0)\n    return x\n"
         "def f(x): return asyncio.run(g(x))",
@@ -159,3 +173,70 @@ def test_programs_of_common_customs_pass(verifier, name):
     tests = {"kind": "stdin_stdout", "cases": [{"input": "3\n", "output": "4\n"}]}
     result = verifier.verify(PROGRAMS[name], tests)
     assert result.verdict == "CORRECT", result
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "import sys\n    print('x' * 10_000, flush=True)\n    print('x', file=sys.stderr)",
+        "import numpy as np\n    assert np.allclose(candidate([1.0]), np.array([2.0]))",
+    ],
+    ids=["print", "use an allowed package"],
+)
+def test_tests_may(verifier, test):
+    code = f"def check(candidate):\n    {test}\n    assert candidate([3.0]) == [4.0]"
+    tests = {"kind": "check", "code": code}
+    assert verdict(verifier, "def f(xs): return [x + 1 for x in xs]", tests, "f") == "CORRECT"
+    assert verdict(verifier, "def f(xs): return xs", tests, "f") == "WRONG"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("r = f(3)\nassert list(r) == [0]\nassert list(r) == [0]", "gone through once"),
+        ("assert len(f(3)) == 1", "has no len"),
+        ("assert 0 in f(3)", "no plain data"),
+        ("assert f(3)[0] == 0", "no plain data"),
+        ("assert f(3) == [0]", "no plain data"),
+        ("assert f(3)", "no plain data"),
+        ("assert len(list(f(10**6))) == 0", "items are too large"),
+    ],
+)
+def test_what_is_gone_through_cannot_change_its_answers(verifier, line, reason):
+    code = "class A:\n    def __init__(s, n): s.n = n\n    def __len__(s): return 1\n"
+    code += (
+        "    def __iter__(s): return iter([0]) if s.n < 9 else (b'x' * s.n for _ in range(99))\n"
+    )
+    code += "    def __eq__(s, o): return True\n    def __contains__(s, x): return True\n"
+    code += "    def __getitem__(s, i): return 0\ndef f(n): return A(n)"
+    result = verifier.verify(code, asserts(line), "f")
+    assert result.verdict == "WRONG"
+    assert reason in result.reason
+
+
+@pytest.mark.parametrize(
+    ("tests", "reason"),
+    [
+        ({"kind": "check", "code": "def test(c):\n    assert c(1)"}, "define no `check`"),
+        ({"kind": "script", "code": "def test():\n    assert f(1)"}, "without a call"),
+        ({"kind": "script", "code": "import pandas\nassert f(1)"}, "import 'pandas'"),
+        (
+            {
+                "kind": "script",
+                "code": "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n"
+                "        self.assertEqual(f(1), 1)\nunittest.main(exit=False)",
+            },
+            "TestCase",
+        ),
+    ],
+)
+def test_tests_that_nothing_would_fail_are_an_error(verifier, tests, reason):
+    result = verifier.verify("def f(x): return x", tests, "f")
+    assert result.verdict == "ERROR"
+    assert reason in result.reason
+
+
+def test_tests_keep_their_builtins_whatever_they_mention(verifier):
+    cheat = "__builtins__ = {'abs': lambda x: 0}\ndef f(x): return 0"
+    tests = asserts("assert __builtins__ and abs(f(5) - 5) < 1")
+    assert verdict(verifier, cheat, tests, "f") == "WRONG"
