@@ -7,7 +7,13 @@ import re
 
 EXTRACTIONS = ("block", "whole", "block_or_whole")
 
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([^\s`]*)[^\n]*$", re.MULTILINE)
+# Three backticks with others behind them in the line are a piece of text, no fence.
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t]*)(?P<marks>```+(?=[^`\n]*$)|~~~+)[ \t]*(?P<tag>[^\s`]*)[^\n]*$",
+    re.MULTILINE,
+)
+_CODE_INDENT = 4
+"""A fence so many columns deeper than the opening one may be a line of the code, of a docstring."""
 _PYTHON_TAGS = ("python", "py", "python3", "py3")
 
 
@@ -18,16 +24,37 @@ def code_blocks(text: str) -> list[tuple[str, str]]:
     ends with the text.
     """
     blocks = []
-    opening: re.Match[str] | None = None
-    for fence in _FENCE.finditer(text):
-        if opening is None:
-            opening = fence
-        elif fence[1].startswith(opening[1]) and not fence[2]:
-            blocks.append((opening[2].lower(), text[opening.end() + 1 : fence.start()]))
-            opening = None
-    if opening is not None:
-        blocks.append((opening[2].lower(), text[opening.end() + 1 :]))
+    fences = list(_FENCE.finditer(text))
+    at = 0
+    while at < len(fences):
+        opening = fences[at]
+        end = _closing(fences, at)
+        stop = fences[end].start() if end < len(fences) else len(text)
+        blocks.append((opening["tag"].lower(), text[opening.end() + 1 : stop]))
+        at = end + 1
     return blocks
+
+
+def _closing(fences: list[re.Match[str]], at: int) -> int:
+    """Return which fence closes the one at a place; one past the last if none does.
+
+    Fences that are much deeper stand in a docstring if they come in pairs; an odd one closes.
+    """
+    opening = fences[at]
+    num_deeper = 0
+    for place in range(at + 1, len(fences)):
+        fence = fences[place]
+        if _column(fence) - _column(opening) >= _CODE_INDENT:
+            num_deeper += 1
+        elif num_deeper % 2 == 1:
+            return place - 1
+        elif fence["marks"].startswith(opening["marks"]) and not fence["tag"]:
+            return place
+    return len(fences) - num_deeper % 2
+
+
+def _column(fence: re.Match[str]) -> int:
+    return len(fence["indent"].expandtabs(4))
 
 
 def extract_code(response: str, extract: str) -> str | None:
@@ -42,6 +69,7 @@ def extract_code(response: str, extract: str) -> str | None:
     Returns:
         The code, None if there is none.
     """
+    response = response.removeprefix("\ufeff")  # A byte order mark is no part of a text.
     if extract != "whole":
         blocks = code_blocks(response)
         for tags in (_PYTHON_TAGS, ("",)):

@@ -209,6 +209,7 @@ def test_verdicts_do_not_mix_under_many_threads(verifier):
     assert seen == ["CORRECT" if i % 3 == 1 else "WRONG" for i in range(len(rows))]
 
 
+DOCSTRING = 'def f():\n    """\n    ```\n    1\n    ```\n    """\n'
 TEXT = "Plan:\n```\nnot code\n```\nthen\n```python\nx = 1\n```\n```text\n1\n```\n```\nlast\n```"
 
 
@@ -226,6 +227,12 @@ TEXT = "Plan:\n```\nnot code\n```\nthen\n```python\nx = 1\n```\n```text\n1\n```\
         (TEXT, "whole", TEXT),
         ("  \n", "whole", None),
         ("```text\n1\n```", "block", None),
+        ('```python\ndef f():\n    """\n    ```\n    1\n    ```\n    """\n```', "block", DOCSTRING),
+        ("Not ```x = 1``` but\n```y = 2```\n```python\nz = 3\n```", "block", "z = 3\n"),
+        ("~~~python\n```\nx\n```\n~~~", "block", "```\nx\n```\n"),
+        ("\ufeff```python\r\nx = 1\r\n```\r\n", "block", "x = 1\r\n"),
+        ("\ufeffx = 1", "whole", "x = 1"),
+        ("```python\nx\n    ```\n```\ny\n```\n```python\nz\n    ```\n", "block", "z\n"),
     ],
 )
 def test_the_code_is_the_last_python_block(response, extract, code):
