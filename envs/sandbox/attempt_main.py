@@ -21,9 +21,10 @@ from dataclasses import astuple, dataclass
 from socket import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox import landlock, linux
 from prefix_rft_rllib.envs.sandbox.attempt_program import flush_output, module_for, run_program
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
+from prefix_rft_rllib.envs.sandbox.isolation import DEVICES, library_paths
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode
 from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
 
@@ -133,6 +134,10 @@ def import_packages(code: str, packages: dict[str, str]) -> None:
 def _give_up_rights(setting: AttemptSetting) -> None:
     """Set the limits and drop user id and capabilities; raises where that fails."""
     limits = setting.limits
+    rules = None
+    if setting.restricts_files:
+        readable = [*library_paths(), *setting.package_paths()]
+        rules = landlock.make_rules(readable, DEVICES, setting.directory)
     seconds = math.ceil(limits.timeout_s) + 1
     processes = limits.processes
     if setting.users is None and linux.IS_LINUX and setting.level == "none":
@@ -155,6 +160,8 @@ def _give_up_rights(setting: AttemptSetting) -> None:
         linux.become_user(setting.users.attempt)
     if linux.IS_LINUX:
         linux.give_up_privileges()
+        if rules is not None:
+            landlock.restrict(rules)
         if setting.filter_system_calls:
             filter_system_calls()
 

@@ -15,12 +15,14 @@ from prefix_rft_rllib.envs.sandbox import linux
 LEVELS = ("namespaces", "none")
 """Strongest first."""
 
+DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "random", "urandom"))
+"""What an attempt may read and write beside its files."""
+
 DIRECTORY = "/attempt"
 """Working directory of an isolated attempt."""
 
 _ROOM = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
-_DEVICES = ("null", "zero", "random", "urandom")
 _LOCKED_FLAGS = (
     (os.ST_NOSUID, linux.MS_NOSUID),
     (getattr(os, "ST_NODEV", 4), linux.MS_NODEV),
@@ -31,7 +33,7 @@ _LOCKED_FLAGS = (
 )
 
 
-def _library_paths() -> list[str]:
+def library_paths() -> list[str]:
     """Return the machine's libraries and Python's standard library."""
     standard = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     return [path for path in dict.fromkeys([*_LIBRARIES, *standard]) if os.path.exists(path)]
@@ -81,7 +83,7 @@ def enter_room(package_paths: Sequence[str], temporary_bytes: int) -> None:
     Raises:
         OSError: If the machine does not offer it.
     """
-    libraries = _library_paths()
+    libraries = library_paths()
     linux.unshare(_ROOM)
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     plain = linux.MS_NOSUID | linux.MS_NODEV
@@ -100,8 +102,8 @@ def enter_room(package_paths: Sequence[str], temporary_bytes: int) -> None:
     for path in covered:
         linux.mount("none", path, "", linux.MS_REMOUNT | linux.MS_RDONLY | plain, "mode=755")
     os.mkdir("/dev")
-    for name in _DEVICES:
-        _show(f"/dev/{name}", is_device=True)
+    for path in DEVICES:
+        _show(path, is_device=True)
     linux.unmount("/old")
     os.rmdir("/old")
     os.mkdir(DIRECTORY)

@@ -42,6 +42,8 @@ class AttemptSetting:
         packages: Import names that it may use beside the standard library, with the directory
             that holds each.
         filter_system_calls: Whether the kernel refuses it everything it does not need.
+        restricts_files: Whether the kernel refuses it files that it would not see with
+            namespaces.
     """
 
     level: str
@@ -50,6 +52,15 @@ class AttemptSetting:
     directory: str
     packages: dict[str, str] = field(default_factory=dict)
     filter_system_calls: bool = True
+    restricts_files: bool = False
+
+    def package_paths(self) -> list[str]:
+        """Return what belongs to the packages that it may use."""
+        return [
+            os.path.join(directory, part)
+            for name, directory in self.packages.items()
+            for part in (name, f"{name}.libs")
+        ]
 
 
 class Keeper:
@@ -156,12 +167,7 @@ def _keeper_process(control: socket.socket, setting: AttemptSetting) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         if setting.level == "namespaces":
-            paths = [
-                str(path)
-                for name, directory in setting.packages.items()
-                for path in (Path(directory, name), Path(directory, f"{name}.libs"))
-            ]
-            enter_room(paths, setting.limits.file_bytes)
+            enter_room(setting.package_paths(), setting.limits.file_bytes)
         if linux.IS_LINUX:
             linux.refuse_inspection()
             linux.die_with_parent()

@@ -50,6 +50,15 @@ def call(name: str, *arguments: object) -> int:
     return result
 
 
+def call_number(number: int, *arguments: object) -> int:
+    """Call the kernel by a number, where the C library has no name for it.
+
+    Raises:
+        OSError: If it reports an error.
+    """
+    return call("syscall", number, *arguments)
+
+
 def unshare(flags: int) -> None:
     """Give this process new namespaces."""
     call("unshare", flags)
@@ -70,7 +79,7 @@ def pivot_root(new_root: str, old_root: str) -> None:
     number = _PIVOT_ROOT.get(platform.machine())
     if number is None:
         raise OSError(f"pivot_root's number is not known for {platform.machine()}")
-    call("syscall", number, new_root.encode(), old_root.encode())
+    call_number(number, new_root.encode(), old_root.encode())
 
 
 def die_with_parent() -> None:

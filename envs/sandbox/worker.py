@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prefix_rft_rllib.envs.sandbox import linux
+from prefix_rft_rllib.envs.sandbox import landlock, linux
 from prefix_rft_rllib.envs.sandbox.isolation import DIRECTORY, choose_level
 from prefix_rft_rllib.envs.sandbox.judge_main import run_judge
 from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting, Keeper, end_all
@@ -93,6 +93,7 @@ class _Worker:
             directory=_new_name() if _level == "none" else DIRECTORY,
             packages=settings["packages"],
             filter_system_calls=_can_filter,
+            restricts_files=_level == "none" and landlock.version() > 0,
         )
         # The judge first: processes made after the keeper's namespaces would live in them.
         self._judge_control, theirs = socket.socketpair()
@@ -117,6 +118,8 @@ class _Worker:
             answer = {"verdict": "ERROR", "reason": reason}
         answer["isolation"] = self._setting.level
         answer["filters_system_calls"] = self._setting.filter_system_calls
+        is_isolated = self._setting.level == "namespaces"
+        answer["restricts_files"] = is_isolated or self._setting.restricts_files
         if not self._clean_up():
             answer = {**answer, "verdict": "ERROR", "reason": "processes of the attempt remained"}
         return answer

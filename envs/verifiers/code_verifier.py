@@ -49,6 +49,7 @@ class CodeResult:
         num_tests: Tests that there are; 1 where the run ended before they were counted.
         isolation: "namespaces" or "none"; "" where nothing was run.
         filters_system_calls: Whether the kernel filtered the attempt's system calls.
+        restricts_files: Whether the kernel kept the machine's files from the attempt.
         seconds: Wall-clock seconds from the attempt's start to its verdict.
     """
 
@@ -61,6 +62,7 @@ class CodeResult:
     num_tests: int = 1
     isolation: str = ""
     filters_system_calls: bool = False
+    restricts_files: bool = False
     seconds: float = 0.0
 
     @property
@@ -241,8 +243,11 @@ class CodeVerifier:
             )
         logger.warning(
             "Code attempts run without isolation: it is switched off, or this machine offers no "
-            "namespaces. They are limited, but may read what their user may read%s "
-            "(docs/code_verifier.md). require_isolation=True refuses this.",
+            "namespaces. They are limited, but may %s%s (docs/code_verifier.md). "
+            "require_isolation=True refuses this.",
+            "see which files there are"
+            if result.restricts_files
+            else "read what their user may read",
             "" if result.filters_system_calls else ", use the network and start processes",
         )
         return level
