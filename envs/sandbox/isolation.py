@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import sysconfig
@@ -33,13 +34,16 @@ _LOCKED_FLAGS = (
 )
 
 
-def library_paths() -> list[str]:
+@functools.cache
+def library_paths() -> tuple[str, ...]:
     """Return the machine's libraries and Python's standard library."""
     standard = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    return [path for path in dict.fromkeys([*_LIBRARIES, *standard]) if os.path.exists(path)]
+    paths = dict.fromkeys([*_LIBRARIES, *standard])
+    return tuple(path for path in paths if os.path.exists(path))
 
 
-def _installed_packages() -> list[str]:
+@functools.cache
+def installed_packages() -> tuple[str, ...]:
     """Return the directories in the library paths that hold installed packages.
 
     A package may hold anything, the tests and answers of a benchmark too.
@@ -48,7 +52,7 @@ def _installed_packages() -> list[str]:
     parents += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
     names = ("site-packages", "dist-packages")
     paths = [os.path.realpath(parent / name) for parent in parents for name in names]
-    return [path for path in dict.fromkeys(paths) if os.path.isdir(path)]
+    return tuple(path for path in dict.fromkeys(paths) if os.path.isdir(path))
 
 
 def separate_processes() -> None:
@@ -83,7 +87,7 @@ def enter_room(package_paths: Sequence[str], temporary_bytes: int) -> None:
     Raises:
         OSError: If the machine does not offer it.
     """
-    libraries = library_paths()
+    libraries, packages = library_paths(), installed_packages()
     linux.unshare(_ROOM)
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     plain = linux.MS_NOSUID | linux.MS_NODEV
@@ -94,7 +98,7 @@ def enter_room(package_paths: Sequence[str], temporary_bytes: int) -> None:
     os.chdir("/")
     for path in libraries:
         _show(path)
-    covered = _installed_packages()
+    covered = [path for path in packages if os.path.isdir(path)]
     for path in covered:
         linux.mount("tmpfs", path, "tmpfs", plain, "size=64k,nr_inodes=64,mode=755")
     for path in package_paths:

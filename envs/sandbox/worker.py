@@ -18,7 +18,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefix_rft_rllib.envs.sandbox import landlock, linux
-from prefix_rft_rllib.envs.sandbox.isolation import DIRECTORY, choose_level
+from prefix_rft_rllib.envs.sandbox.isolation import (
+    DIRECTORY,
+    choose_level,
+    installed_packages,
+    library_paths,
+)
 from prefix_rft_rllib.envs.sandbox.judge_main import run_judge
 from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting, Keeper, end_all
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
@@ -57,6 +62,7 @@ def warm_up(settings: Mapping[str, Any]) -> None:
     global _level, _can_filter
     _level = choose_level(settings["isolation"])
     _can_filter = settings["filter_system_calls"] and can_filter()
+    library_paths(), installed_packages()  # Workers inherit what these find.
     for name in _PRELOADED.split():
         importlib.import_module(name)
 
