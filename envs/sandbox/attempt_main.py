@@ -19,10 +19,17 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from socket import socket
+from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefix_rft_rllib.envs.sandbox import landlock, linux
-from prefix_rft_rllib.envs.sandbox.attempt_program import flush_output, module_for, run_program
+from prefix_rft_rllib.envs.sandbox.attempt_program import (
+    UnreadableCodeError,
+    compiled,
+    flush_output,
+    module_for,
+    run_program,
+)
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.isolation import DEVICES, library_paths
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode
@@ -84,12 +91,15 @@ def run_attempt(streams: Streams, ready: int, setting: AttemptSetting) -> None:
         vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `site`, left out here, has them.
         os.write(_READY, b"1")
         os.close(_READY)
+        program = compiled(code, "program.py" if mode == "program" else "solution.py")
         if mode == "program":
             channel.close()
-            exit_code = run_program(code)
+            exit_code = run_program(program)
         else:
-            _Server(channel).serve(code, header)
+            _Server(channel).serve(program, header)
             exit_code = 0
+    except UnreadableCodeError as error:
+        channel.send(("unreadable", str(error)))
     except ChannelClosedError:
         exit_code = 0
     except BaseException:
@@ -175,13 +185,8 @@ class _Server:
         self._numbers: dict[int, int] = {}  # by id(); the list keeps the objects alive
         self._module = module_for("solution")
 
-    def serve(self, code: str, header: str) -> None:
+    def serve(self, program: CodeType, header: str) -> None:
         """Load the code, then answer one request after the other until the judge is gone."""
-        try:
-            program = compile(code, "solution.py", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self._reply(("unreadable", f"{type(error).__name__}: {error}"[:500]))
-            return
         try:
             exec(compile(header, "header.py", "exec", dont_inherit=True), self._module.__dict__)
             exec(program, self._module.__dict__)

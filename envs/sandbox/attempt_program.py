@@ -9,6 +9,10 @@ import threading
 import types
 
 
+class UnreadableCodeError(Exception):
+    """The code does not compile."""
+
+
 def module_for(name: str) -> types.ModuleType:
     """Return a new module that can be imported under its name, as code finds itself in a script."""
     module = types.ModuleType(name)
@@ -19,12 +23,24 @@ def module_for(name: str) -> types.ModuleType:
     return module
 
 
-def run_program(code: str) -> int:
+def compiled(code: str, file: str) -> types.CodeType:
+    """Compile code.
+
+    Raises:
+        UnreadableCodeError: If it does not compile; says why.
+    """
+    try:
+        return compile(code, file, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UnreadableCodeError(f"{type(error).__name__}: {error}"[:500]) from error
+
+
+def run_program(code: types.CodeType) -> int:
     """Run code as a script that reads standard input; return its exit code."""
     module = module_for("__main__")
     exit_code = 0
     try:
-        exec(compile(code, "program.py", "exec", dont_inherit=True), module.__dict__)
+        exec(code, module.__dict__)
     except SystemExit as error:
         exit_code = _exit_code(error)
     except BaseException:

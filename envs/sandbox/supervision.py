@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import select
 import signal
 import socket
 import time
@@ -190,10 +191,11 @@ class Supervision:
     def _failure(self, code: str, given: str, expected: str) -> dict[str, Any] | None:
         """Run the program on one input; return what is wrong, None if nothing is."""
         link = self._launch(given.encode("utf-8", "surrogatepass"))
+        channel = Channel(link, NO_LIMIT)
         with contextlib.suppress(ChannelClosedError):
-            Channel(link, NO_LIMIT).send(("program", code, ""))
+            channel.send(("program", code, ""))
         exit_status = self._wait_for_exit()
-        link.close()
+        unreadable = _answer_left(channel)
         self._wait()  # Nobody is left who could write; what is in the pipes is the rest.
         assert self._program is not None
         output = bytes(self._program.stdout).decode("utf-8", "replace")
@@ -201,6 +203,8 @@ class Supervision:
             raise SetupError(self._last_error())
         if _is_cpu_limit(exit_status):
             return {"verdict": "TIMEOUT", "reason": "the limit of CPU time", "got": ""}
+        if unreadable is not None:
+            return {"verdict": "UNPARSEABLE", "reason": unreadable[1], "got": ""}
         if exit_status != 0:
             reason = f"the program ended with {_description(exit_status)}: {self._last_error()}"
             return {"verdict": "WRONG", "reason": reason[:_SHOWN], "got": _shortened(output)}
@@ -208,6 +212,14 @@ class Supervision:
             reason = f"the output differs from {_shortened(expected)}"
             return {"verdict": "WRONG", "reason": reason, "got": _shortened(output)}
         return None
+
+
+def _answer_left(channel: Channel) -> Any:
+    """Take what a program that ended has answered before its code ran; None if nothing."""
+    with contextlib.closing(channel), contextlib.suppress(ChannelClosedError, PlainDataError):
+        if select.select([channel], [], [], 0)[0]:
+            return channel.receive()
+    return None
 
 
 def _is_cpu_limit(exit_status: int | None) -> bool:

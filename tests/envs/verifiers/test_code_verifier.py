@@ -162,6 +162,11 @@ def test_broken_tests_are_an_error_not_a_wrong_answer(verifier, tests):
 @pytest.mark.parametrize("code", ["def f(:", "```", "    x", "(" * 300, "x = 1\n  y = 2"])
 def test_code_that_does_not_compile_is_unparseable(verifier, code):
     assert verdict(verifier, code, ADD, "add") == "UNPARSEABLE"
+    program = verifier.verify(
+        code, {"kind": "stdin_stdout", "cases": [{"input": "", "output": ""}]}
+    )
+    assert program.verdict == "UNPARSEABLE"
+    assert "Error: " in program.reason
 
 
 def test_a_missing_name_and_a_crash_on_import_are_wrong(verifier):
