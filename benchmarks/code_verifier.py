@@ -130,6 +130,7 @@ def run_throughput(options: argparse.Namespace) -> int:
     number = len(results)
     row = {
         "isolation": isolation,
+        "cores": len(os.sched_getaffinity(0)),
         "workers": options.workers,
         "attempts": number,
         "attempts_per_second": f"{number / attempt_s:.1f}",
