@@ -15,8 +15,9 @@ arithmetic. `docs/toy_arithmetic.md` says why the task is built this way.
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 MIN_VALUE, MAX_VALUE = 0, 99
 MAX_CLAUSES = 8
@@ -78,8 +79,7 @@ class WordProblem:
     @property
     def prompt(self) -> str:
         """The bare problem text."""
-        clauses = " , ".join(f"{verb} {number}" for verb, number in self.clauses)
-        return f"{self.name} has {self.start} {self.item} . {clauses} . How many ?"
+        return prompt_of(self.name, self.start, self.item, self.clauses)
 
     @property
     def answer(self) -> int:
@@ -90,16 +90,27 @@ class WordProblem:
         return value
 
     @property
+    def key(self) -> Hashable:
+        """What makes it a problem of its own: not the name and the item."""
+        return self.start, self.clauses
+
+    @property
     def split(self) -> str:
         """The split that owns this problem, one of "pretraining", "train", "held_out".
 
         Decided by a hash of the start value and the clauses, not of the name and the item: a
         problem that differs from a training problem in nothing but the name is not new.
         """
-        return split_of((self.start, self.clauses))
+        return split_of(self.key)
 
 
-def split_of(key: object) -> str:
+def prompt_of(name: str, start: int | str, item: str, clauses: Sequence[Clause]) -> str:
+    """Return the text of a problem."""
+    listed = " , ".join(f"{verb} {number}" for verb, number in clauses)
+    return f"{name} has {start} {item} . {listed} . How many ?"
+
+
+def split_of(key: Hashable) -> str:
     """Return the split that owns what `key` stands for, by a hash of its `repr`."""
     bucket = hashlib.sha256(repr(key).encode()).digest()[0] % 4
     return next(split for split, buckets in _SPLIT_BUCKETS.items() if bucket in buckets)
@@ -227,7 +238,8 @@ def generate_rows(
             of the wanted length.
     """
     _check_arguments(num_problems, min_clauses, max_clauses, seed, flawed_fraction, split)
-    problems = _draw_new_problems(min_clauses, max_clauses, seed, split)
+    rng = random.Random(f"problems of {seed}")
+    problems = new_problems(lambda: draw_problem(rng, rng.randint(min_clauses, max_clauses)), split)
     flaw_rng = random.Random(f"flaws of {seed}")
     rows: list[dict[str, str]] = []
     while len(rows) < num_problems:
@@ -249,21 +261,37 @@ def generate_rows(
     return rows
 
 
-def _draw_new_problems(
-    min_clauses: int, max_clauses: int, seed: int, split: str
-) -> Iterator[WordProblem]:
-    """Yield problems of a split, each start and clauses once, until new ones get too rare."""
-    rng = random.Random(f"problems of {seed}")
-    seen: set[tuple[int, tuple[Clause, ...]]] = set()
+class GeneratedProblem(Protocol):
+    """What `new_problems` asks of a problem."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for problems that are the same."""
+
+    @property
+    def split(self) -> str:
+        """The split that owns the problem."""
+
+
+Drawn = TypeVar("Drawn", bound=GeneratedProblem)
+
+
+def new_problems(draw: Callable[[], Drawn], split: str) -> Iterator[Drawn]:
+    """Yield problems of a split, each key once, until new ones get too rare.
+
+    Args:
+        draw: Draws a problem of any split.
+        split: The wanted one.
+    """
+    seen: set[Hashable] = set()
     num_failed_draws = 0
     while num_failed_draws < _MAX_DRAWS_PER_PROBLEM:
-        problem = draw_problem(rng, rng.randint(min_clauses, max_clauses))
-        key = (problem.start, problem.clauses)
-        if problem.split != split or key in seen:
+        problem = draw()
+        if problem.split != split or problem.key in seen:
             num_failed_draws += 1
             continue
         num_failed_draws = 0
-        seen.add(key)
+        seen.add(problem.key)
         yield problem
 
 

@@ -23,7 +23,7 @@ decide is the operation that each verb stands for. `docs/toy_code.md` says more.
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ from prefix_rft_rllib.envs.toy_arithmetic import (
     OPERATIONS,
     SPLITS,
     Clause,
+    new_problems,
+    prompt_of,
     split_of,
 )
 
@@ -43,7 +45,6 @@ ENTRY_POINT = "f"
 NUM_TESTS = 5
 
 _START_VALUES = range(100)
-_MAX_FAILED_DRAWS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,12 @@ class ProgramProblem:
     @property
     def prompt(self) -> str:
         """The bare problem text."""
-        clauses = " , ".join(f"{verb} {number}" for verb, number in self.clauses)
-        return f"{self.name} has x {self.item} . {clauses} . How many ?"
+        return prompt_of(self.name, "x", self.item, self.clauses)
+
+    @property
+    def key(self) -> Hashable:
+        """What makes it a problem of its own: not the name and the item."""
+        return self.clauses
 
     @property
     def split(self) -> str:
@@ -72,7 +77,7 @@ class ProgramProblem:
 
         Decided by a hash of the clauses, not of the name and the item.
         """
-        return split_of(self.clauses)
+        return split_of(self.key)
 
     def value(self, start: int) -> int:
         """Return what a right program returns for a start value."""
@@ -185,7 +190,8 @@ def generate_rows(
         )
     rng, flaw_rng = random.Random(f"programs of {seed}"), random.Random(f"flaws of {seed}")
     rows = []
-    for problem in _draw_new_problems(rng, (min_clauses, max_clauses), split):
+    problems = new_problems(lambda: draw_problem(rng, rng.randint(min_clauses, max_clauses)), split)
+    for problem in problems:
         rows.append(_row(problem, write_demonstration(problem, flaw_rng, flawed_fraction)))
         if len(rows) == num_problems:
             return rows
@@ -193,22 +199,6 @@ def generate_rows(
         f"`num_problems` ({num_problems}) is more than the generator found: {len(rows)} different "
         f"problems of {min_clauses} to {max_clauses} clauses. Ask for fewer or raise `max_clauses`."
     )
-
-
-def _draw_new_problems(
-    rng: random.Random, lengths: tuple[int, int], split: str
-) -> Iterator[ProgramProblem]:
-    """Yield problems of a split, each list of clauses once, until new ones get too rare."""
-    seen: set[tuple[Clause, ...]] = set()
-    num_failed = 0
-    while num_failed < _MAX_FAILED_DRAWS:
-        problem = draw_problem(rng, rng.randint(*lengths))
-        if problem.clauses in seen or problem.split != split:
-            num_failed += 1
-            continue
-        num_failed = 0
-        seen.add(problem.clauses)
-        yield problem
 
 
 def _row(problem: ProgramProblem, demonstration: str) -> dict[str, Any]:

@@ -81,14 +81,7 @@ def main() -> int:
     parser = argument_parser(__doc__.splitlines()[0], NUM_ITERATIONS)
     parser.add_argument("--mixed", action="store_true", help="word problems too")
     args = parser.parse_args()
-    settings = build_config(
-        args.method,
-        seed=args.seed,
-        num_iterations=args.num_iterations,
-        num_held_out=args.num_held_out,
-        mixed=args.mixed,
-    )
-    run(settings, "toy_mixed" if args.mixed else "toy_code", args)
+    run(build_config, "toy_mixed" if args.mixed else "toy_code", args, mixed=args.mixed)
     return 0
 
 

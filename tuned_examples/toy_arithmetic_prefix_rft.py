@@ -22,6 +22,7 @@ import argparse
 import inspect
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +149,27 @@ def argument_parser(description: str, num_iterations: int) -> argparse.ArgumentP
     return parser
 
 
-def run(settings: PrefixRFTConfig, task: str, args: argparse.Namespace) -> dict[str, Any]:
+def run(
+    build: Callable[..., PrefixRFTConfig], task: str, args: argparse.Namespace, **options: Any
+) -> dict[str, Any]:
     """Train, evaluate before and after, save the model, print where everything is.
 
     Args:
-        settings: The run's settings.
+        build: Builds the settings: the `build_config` of an example.
         task: Begins the name of the run directory.
         args: Options of `argument_parser`.
+        **options: Further arguments of `build`.
 
     Returns:
         Results on each held-out set after training.
     """
+    settings = build(
+        args.method,
+        seed=args.seed,
+        num_iterations=args.num_iterations,
+        num_held_out=args.num_held_out,
+        **options,
+    )
     run_dir = args.run_dir or Path("runs") / f"{task}_{args.method}_seed{args.seed}"
     settings.env_runners(num_env_runners=args.num_env_runners)
     settings.reporting(run_dir=str(run_dir))
@@ -193,13 +204,7 @@ def main() -> int:
     parser = argument_parser(__doc__.splitlines()[0], NUM_ITERATIONS)
     parser.add_argument("--as-test", action="store_true", help="exit 1 below the expected accuracy")
     args = parser.parse_args()
-    settings = build_config(
-        args.method,
-        seed=args.seed,
-        num_iterations=args.num_iterations,
-        num_held_out=args.num_held_out,
-    )
-    after = run(settings, "toy_arithmetic", args)
+    after = run(build_config, "toy_arithmetic", args)
     missed = [name for name, least in MIN_ACCURACY.items() if after[name]["avg_at_k"] < least]
     return 1 if args.as_test and missed else 0
 

@@ -32,7 +32,7 @@ from prefix_rft_rllib.envs.sandbox.attempt_program import (
 )
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.isolation import DEVICES, library_paths
-from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode
+from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode, value_as
 from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
 
 if TYPE_CHECKING:
@@ -251,10 +251,9 @@ class _Server:
 
     def _replace(self, value: Any) -> Any:
         """Return the plain value that an instance of a derived type holds, or a handle."""
-        for base in _PLAIN_BASES:
-            if isinstance(value, base):
-                # str() would ask the type for its name of the value.
-                return str.__str__(value) if base is str else base(value)
+        base_value = value_as(_PLAIN_BASES, value)
+        if base_value is not None:
+            return base_value
         if type(value).__module__ == "numpy" and hasattr(value, "item") and not value.shape:
             plain = value.item()
             if type(plain) is not type(value):

@@ -12,7 +12,7 @@ counts four bytes, texts UTF-8 with lone surrogates kept.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 MAX_DEPTH = 100
@@ -31,6 +31,15 @@ _SEQUENCE_TAGS = {kind: tag for tag, kind in _SEQUENCES.items()}
 
 class PlainDataError(Exception):
     """The value, or the bytes, are not plain data within the limits."""
+
+
+def value_as(bases: Sequence[type[Any]], value: Any) -> Any:
+    """Return the value of an instance of a derived type as the first base that fits, or None."""
+    for base in bases:
+        if isinstance(value, base):
+            # str() would ask the type for its name of the value.
+            return str.__str__(value) if base is str else base(value)
+    return None
 
 
 class _Encoder:

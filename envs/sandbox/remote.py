@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from prefix_rft_rllib.envs.sandbox.channel import Channel, ChannelClosedError
-from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError
+from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, value_as
 
 _END = object()
 _PLAIN_BASES: tuple[type[Any], ...] = (int, float, str, list, tuple, set, frozenset, dict)
@@ -145,10 +145,9 @@ class Attempt:
         name = getattr(value, "__name__", "")
         if isinstance(value, type) and getattr(builtins, name, None) is value:
             return self._sendable(self._ask("builtin", name))
-        for base in _PLAIN_BASES:
-            if isinstance(value, base):
-                # str() would ask the type for its name of the value.
-                return str.__str__(value) if base is str else base(value)
+        base_value = value_as(_PLAIN_BASES, value)
+        if base_value is not None:
+            return base_value
         raise PlainDataError(f"an argument of type {type(value).__name__} is no plain data")
 
     def _read_answer(self, answer: Any, request: tuple[Any, ...]) -> Any:

@@ -135,7 +135,7 @@ class _Worker:
         is_clean = self._keeper.end()
         if self._setting.level == "none":
             is_clean = end_all(self._setting.users) and is_clean
-            self._remove_directory()
+            discard([self._setting.directory])
             if self._setting.users is not None:
                 self._setting.users.remove_traces()
         return is_clean
@@ -152,10 +152,6 @@ class _Worker:
             os.mkdir(setting.directory, 0o700)
             if setting.users is not None:
                 os.chown(setting.directory, setting.users.attempt, setting.users.attempt)
-
-    def _remove_directory(self) -> None:
-        if self._setting.level == "none":
-            discard([self._setting.directory])
 
 
 def _new_name() -> str:
