@@ -34,8 +34,10 @@ from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
 from prefix_rft_rllib.model_export import save_adapter, save_pretrained
 from prefix_rft_rllib.planning import DemonstrationFacts, IterationPlan
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.ray_start import start_ray
 from prefix_rft_rllib.rollout_report import imitation_metrics, rollout_metrics, rollout_records
 from prefix_rft_rllib.rollout_sampling import sample_rollouts
+from prefix_rft_rllib.run_directory import usable_directory
 from prefix_rft_rllib.samplers import SAMPLERS, sampled_groups
 from prefix_rft_rllib.setup_checks import check_setup, trainable_problems
 from prefix_rft_rllib.shared_gpus import engines_asleep
@@ -79,6 +81,7 @@ class PrefixRFT(Algorithm):
         )
         if self.config.preflight:
             self._view.preflight()
+        start_ray()
         self.config = with_shared_inputs(self.config, self.problem_set)
         super().setup(self.config)
         self._weight_sync = weight_sync(self)
@@ -96,14 +99,28 @@ class PrefixRFT(Algorithm):
             self._sampler.finish()
             self.sync_weights()  # new weights to the env runners
 
+    @override(Algorithm)
+    def _setup_logdir(self) -> None:
+        """Keep the log directory in `run_dir`: RLlib's place is in a home that may be read-only."""
+        if self._storage is None and self.config.run_dir is not None:
+            self._logdir = str(usable_directory(self.config.run_dir))
+            return
+        try:
+            super()._setup_logdir()
+        except OSError as error:
+            raise ValueError(
+                f"`run_dir` is not set, and RLlib's own place cannot be written: {error}. Use "
+                "config.reporting(run_dir='...')."
+            ) from error
+
     def _run_path(self, is_trial: bool) -> str:
-        """The run directory: the trial's results under Tune, else `run_dir` or RLlib's choice.
+        """The run directory: the trial's results under Tune, else the log directory.
 
         Tune's `logdir` is a scratch directory; results on remote storage are reached from there by
         `RunConfig(sync_config=SyncConfig(sync_artifacts=True))`.
         """
         if not is_trial:
-            return self.config.run_dir or self.logdir
+            return self.logdir
         storage = self._storage
         if storage is not None and isinstance(storage.storage_filesystem, LocalFileSystem):
             return storage.trial_fs_path

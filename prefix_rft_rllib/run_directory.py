@@ -6,6 +6,7 @@
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,30 @@ class RunDirectory:
                 self._path,
                 found,
             )
+
+
+def usable_directory(path: str | os.PathLike[str]) -> Path:
+    """Make a run directory and see that files can be written there.
+
+    Args:
+        path: The setting `run_dir`.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        ValueError: If it cannot be made or written.
+    """
+    directory = Path(path).absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        raise ValueError(
+            f"`run_dir` ({str(path)!r}) cannot be written: {error}. Give a directory that this "
+            "user may write, config.reporting(run_dir='...')."
+        ) from error
 
 
 def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, float]]:

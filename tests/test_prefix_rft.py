@@ -11,6 +11,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
 )
+from ray.tune.trainable import trainable
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefix_rft_rllib.run_directory import read_metrics, read_minibatches, read_rollouts
@@ -205,3 +206,16 @@ def test_stopping_closes_the_files_and_may_be_repeated(make_config, tmp_path):
     assert algo._view._run._events is None
     open_files = {link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()}
     assert not [file for file in open_files if tmp_path in file.parents]
+
+
+def test_rllibs_place_for_results_is_used_only_without_a_run_dir(
+    make_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path / "results"))
+    algo = make_config().reporting(run_dir=str(tmp_path / "run")).build_algo()
+    algo.stop()
+    assert algo.logdir == str(tmp_path / "run")
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "results").touch()  # a home that cannot be written
+    with pytest.raises(ValueError, match=r"`run_dir` is not set.*results"):
+        make_config().build_algo()

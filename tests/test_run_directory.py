@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prefix_rft_rllib.run_directory import RunDirectory, read_metrics, read_minibatches
+from prefix_rft_rllib.run_directory import (
+    RunDirectory,
+    read_metrics,
+    read_minibatches,
+    usable_directory,
+)
 from tests.run_records import (
     files_of,
     scalars_of,
@@ -170,3 +175,17 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.jsonl:2"):
         RunDirectory(tmp_path, iteration=3).write_metrics(4, {})
     assert "nonsense" in path.read_text()
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "/proc/no/run"])
+def test_a_run_directory_that_cannot_be_written_is_named(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"`run_dir` .* cannot be written") as caught:
+        usable_directory(tmp_path / place)
+    assert str(tmp_path / place) in str(caught.value)
+
+
+def test_a_usable_run_directory_is_made_absolute_and_left_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert usable_directory("a run/of mine") == tmp_path / "a run" / "of mine"
+    assert not list((tmp_path / "a run" / "of mine").iterdir())

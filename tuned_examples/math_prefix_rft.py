@@ -27,6 +27,7 @@ lengths, cuts, verdicts, and per minibatch the number of kept prefix tokens.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from ray import tune
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, progress
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
+from prefix_rft_rllib.ray_start import start_ray
 from prefix_rft_rllib.rollout_log import iteration_log
 
 config = (
@@ -99,7 +101,7 @@ def run_tune(num_iterations: int) -> None:
         ),
     )
     results = tuner.fit()
-    sys.stdout.write(f"TensorBoard: tensorboard --logdir {results.experiment_path}\n")
+    sys.stdout.write(f"TensorBoard: tensorboard --logdir {shlex.quote(results.experiment_path)}\n")
 
 
 def run_once(num_iterations: int, run_dir: Path) -> None:
@@ -157,7 +159,7 @@ def main() -> None:
     config.env_runners(num_env_runners=args.num_env_runners)
     config.training(method_config={"num_schedule_iterations": args.num_iterations})
     config.debugging(seed=args.seed, log_level="ERROR")
-    ray.init(log_to_driver=False, logging_level="ERROR")
+    start_ray(log_to_driver=False, logging_level="ERROR")
     if args.tune:
         run_tune(args.num_iterations)
     else:

@@ -35,11 +35,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import ray
 from toy_arithmetic_prefix_rft import NUM_HELD_OUT, NUM_ITERATIONS, build_config
 
 from prefix_rft_rllib import PrefixRFTConfig, evaluation, metrics, progress
 from prefix_rft_rllib.methods import METHODS
+from prefix_rft_rllib.ray_start import start_ray
 from prefix_rft_rllib.run_directory import read_metrics
 
 RUN = ("method", "method_config", "demonstration_fraction", "flawed_fraction", "seed")
@@ -213,7 +213,7 @@ def main() -> None:
         Table(args.out, (*RUN, "iteration", "set", *ACCURACIES)),
         Table(args.out.with_name(f"{args.out.stem}_rewards.csv"), (*RUN, "iteration", *REWARDS)),
     )
-    ray.init(log_to_driver=False, logging_level="ERROR")
+    start_ray(log_to_driver=False, logging_level="ERROR")
     for method in args.method:
         for seed in range(args.seeds):
             sys.stdout.write(f"\n{method}, seed {seed}\n")

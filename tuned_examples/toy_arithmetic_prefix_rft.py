@@ -21,15 +21,15 @@ Results to expect are in README.md, with the command, hardware and seeds.
 import argparse
 import inspect
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from prefix_rft_rllib import PrefixRFTConfig, evaluation, methods, metrics, progress
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
+from prefix_rft_rllib.ray_start import start_ray
 from prefix_rft_rllib.rollout_log import iteration_log
 
 NUM_ITERATIONS = 80
@@ -174,7 +174,7 @@ def run(
     settings.env_runners(num_env_runners=args.num_env_runners)
     settings.reporting(run_dir=str(run_dir))
 
-    ray.init(log_to_driver=False, logging_level="ERROR")
+    start_ray(log_to_driver=False, logging_level="ERROR")
     algo = settings.build_algo()
     before, _, _ = evaluation.evaluate_held_out(algo)
     for iteration in range(1, args.num_iterations + 1):
@@ -193,7 +193,7 @@ def run(
     sys.stdout.write(
         f"\n{progress.final_table(*rows)}\n\n"
         f"Run:         {run_dir} (metrics.jsonl, rollouts/, checkpoint/)\n"
-        f"TensorBoard: tensorboard --logdir {run_dir.parent}\n"
+        f"TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir.parent))}\n"
         f"Model:       {model_dir}, to use it:\n\n{usage}"
     )
     return after
