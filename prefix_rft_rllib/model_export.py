@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
+from prefix_rft_rllib.torch.progress_bars import no_progress_bars
 
 ADAPTER_DIRECTORY = "adapter"
 """Where the export of a model trained with `lora` has the adapter alone."""
@@ -29,12 +30,14 @@ def save_pretrained(
     from transformers import AutoModelForCausalLM
 
     # float32 like the trained weights: rounded to the original's type, small steps would be lost.
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    with no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     model.load_state_dict(state_to_tensors(weights))
     # In training a response ended with this token, whatever the original model stops at.
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     directory = Path(path)
-    model.save_pretrained(directory)
+    with no_progress_bars():
+        model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 

@@ -14,7 +14,6 @@ from ray.rllib.utils.metrics import (
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-from prefix_rft_rllib.preflight import preflight
 from prefix_rft_rllib.progress import ProgressTable
 from prefix_rft_rllib.rollout_records import RolloutRecord
 from prefix_rft_rllib.run_directory import RunDirectory
@@ -49,6 +48,9 @@ class UserView:
         Raises:
             ValueError: If an answer cannot be graded or the tokenizer loses text.
         """
+        # Imported here: Python warns about `python -m` of a module that its package has imported.
+        from prefix_rft_rllib.preflight import preflight
+
         report = preflight(self._problem_set, progress=self._prints).render()
         if self._prints:
             sys.stdout.write(f"{report}\n")

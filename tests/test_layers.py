@@ -109,7 +109,8 @@ def test_environments_import_no_ray_no_torch_and_no_other_room():
 @pytest.mark.parametrize("folder", ["connectors", "torch"])
 def test_learner_side_knows_no_environment_engine_or_method(folder):
     rooms = {"core", "connectors", "torch", "metrics", "prefix_rft_learner"}
-    libraries = {"torch", "numpy", "ray", "transformers", "pyarrow", "peft", "safetensors"}
+    libraries = {"torch", "numpy", "ray", "pyarrow", "peft", "safetensors", "transformers"}
+    libraries |= {"huggingface_hub"}
     assert_layer(files_of(f"{PACKAGE}/{folder}"), libraries=libraries, rooms=rooms)
 
 
@@ -174,3 +175,12 @@ def test_importing_the_package_loads_no_heavy_library():
 def test_every_folder_of_the_package_has_a_rule():
     folders = {path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")}
     assert folders == set(FOLDERS)
+
+
+def test_importing_the_package_loads_none_of_its_commands():
+    # Python warns about `python -m` of a module that its package has imported.
+    paths = [path for folder in (PACKAGE, "envs") for path in files_of(folder)]
+    commands = [path for path in paths if 'if __name__ == "__main__"' in path.read_text()]
+    assert len(commands) >= 3
+    loaded = {file_of(module) for module in own(frozenset(modules_loaded_by(PACKAGE)))}
+    assert not loaded & set(commands)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,10 @@ def test_every_verified_demonstration_of_real_data_is_correct(bpe, name):
     report = preflight(problems, progress=False)
     assert report.verdicts == {"CORRECT": len(problems.train)}
     assert problems.counts["demonstrations_set_aside"] == 0
+
+
+def test_as_a_command_it_prints_no_warning():
+    command = [sys.executable, "-m", "prefix_rft_rllib.preflight", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "python -m prefix_rft_rllib.preflight" in done.stdout
+    assert done.stderr == ""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from prefix_rft_rllib.torch.progress_bars import no_progress_bars
 from prefix_rft_rllib.torch.sent_weights import build_received
 
 PACKING_ATTENTION = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
@@ -34,12 +35,13 @@ def load_lm(model_path: str, *, attn_implementation: str | None = None) -> Any:
         received = build_received(model_path, attn_implementation)
         if received is not None:
             return received
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            model_path,
-            dtype=torch.float32,
-            output_loading_info=True,
-            attn_implementation=attn_implementation,
-        )
+        with no_progress_bars():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                model_path,
+                dtype=torch.float32,
+                output_loading_info=True,
+                attn_implementation=attn_implementation,
+            )
     except (ImportError, ValueError) as error:
         if attn_implementation is None:
             raise
