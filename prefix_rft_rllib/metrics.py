@@ -153,7 +153,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float | int]
         elif isinstance(value, bool):
             flat[key] = int(value)
         elif isinstance(value, int | float) or hasattr(value, "item"):
-            number = value.item() if hasattr(value, "item") else value
+            is_one = math.prod(getattr(value, "shape", ())) == 1  # no series
+            number = value.item() if hasattr(value, "item") and is_one else value
             if isinstance(number, int | float) and math.isfinite(number):
                 flat[key] = number
     return flat

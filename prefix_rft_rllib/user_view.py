@@ -17,6 +17,7 @@ from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.progress import ProgressTable
 from prefix_rft_rllib.rollout_records import RolloutRecord
 from prefix_rft_rllib.run_directory import RunDirectory
+from prefix_rft_rllib.user_metrics import user_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class UserView:
         self._run.close()
 
     def _flat_row(self, result: dict[str, Any]) -> dict[str, float | int]:
-        """This project's own metrics of a result, as `metrics.py` defines them."""
+        """The metrics of `metrics.py` in a result, and what the user's callbacks have added."""
         runner = result.get(ENV_RUNNER_RESULTS, {})
         times = {
             **result.get(metrics.TIME, {}),
@@ -109,11 +110,11 @@ class UserView:
             metrics.IMITATION_STEP: result.get(metrics.IMITATION_STEP, {}),
             metrics.TIME: times,
         }
+        row = metrics.flatten(tree)
         interval = self._config.evaluation_interval
-        # RLlib repeats the results of an evaluation in the iteration after it.
-        if interval and result["training_iteration"] % interval == 0:
-            evaluation = result.get(EVALUATION_RESULTS, {})
-            tree["evaluation"] = {
-                name: evaluation[name] for name in self._problem_set.held_out if name in evaluation
-            }
-        return metrics.flatten(tree)
+        has_evaluated = interval and result["training_iteration"] % interval == 0
+        for key, value in user_metrics(result).items():
+            # RLlib repeats the results of an evaluation in the iteration after it.
+            if has_evaluated or not key.startswith(f"{EVALUATION_RESULTS}/"):
+                row.setdefault(key, value)
+        return row

@@ -21,6 +21,11 @@ LEARNING_RATES = (1e-2, 1e-3)
 KEEP_FRACTIONS = (0.2, 1.0)
 
 
+def count_samples(*, metrics_logger, samples, **kwargs) -> None:
+    """A callback of the env runners."""
+    metrics_logger.log_value(("mine", "num_samples"), len(samples), reduce="sum")
+
+
 @pytest.fixture(scope="module")
 def results(cluster, make_config, tmp_path_factory) -> tune.ResultGrid:
     """A 2x2 grid, started from a config by the registered name."""
@@ -32,6 +37,7 @@ def results(cluster, make_config, tmp_path_factory) -> tune.ResultGrid:
             "entropy_keep_fraction": tune.grid_search(list(KEEP_FRACTIONS)),
         },
     )
+    config.callbacks(on_sample_end=count_samples)
     tuner = tune.Tuner(
         "PrefixRFT",
         param_space=config,
@@ -93,6 +99,14 @@ def test_tensorboard_finds_this_projects_scalars_in_every_trial(results):
         for name in ("rollouts/reward_mean", "learner/num_kept_prefix_tokens"):
             values = scalars_of(Path(result.path), name)
             assert values == pytest.approx({i + 1: row[name] for i, row in enumerate(rows)})
+
+
+def test_what_callbacks_log_reaches_tune_and_every_trial(results):
+    for result in results:
+        assert result.metrics["env_runners"]["mine"]["num_samples"] == 16
+        rows = read_metrics(result.path)
+        assert [row["env_runners/mine/num_samples"] for row in rows] == [16, 16]
+        assert scalars_of(Path(result.path), "mine/num_samples") == {1: 16.0, 2: 16.0}
 
 
 def scalars_of(directory: Path, name: str) -> dict[int, float]:
