@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
 from prefix_rft_rllib.engines import ENGINES
@@ -20,31 +19,6 @@ if TYPE_CHECKING:
 COMPUTE_DTYPES = ("float32", "bfloat16")
 PARALLELISMS = ("ddp", "fsdp")
 
-FOREIGN_SETTINGS = {
-    "train_batch_size": "is derived: set `num_problems_per_iteration` instead",
-    "minibatch_size": (
-        "is derived: set `num_problems_per_minibatch` (problems over all learners) instead"
-    ),
-    "shuffle_batch_per_epoch": "has no effect: the order of minibatches is drawn from `seed`",
-    "gamma": "has no effect: a response has one reward, at its end",
-    "rollout_fragment_length": "has no effect: rollouts are whole responses",
-    "min_time_s_per_iteration": "would repeat an iteration: set `num_problems_per_iteration`",
-    "min_train_timesteps_per_iteration": (
-        "would repeat an iteration: set `num_problems_per_iteration`"
-    ),
-    "min_sample_timesteps_per_iteration": (
-        "would repeat an iteration: set `num_problems_per_iteration`"
-    ),
-}
-"""RLlib's settings that are derived or not used here, and what to do instead."""
-
-UNUSED_BY_HELD_OUT = (
-    "evaluation_num_env_runners",
-    "evaluation_duration",
-    "evaluation_parallel_to_training",
-)
-"""Settings of RLlib's default evaluation that `evaluate_held_out` does not use."""
-
 
 def check_config(config: PrefixRFTConfig) -> None:
     """Check all settings that can be checked without data, model or tokenizer.
@@ -56,7 +30,6 @@ def check_config(config: PrefixRFTConfig) -> None:
         ValueError: Naming the setting, its value, what is allowed and what to try.
     """
     if not config.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
-        _check_foreign_settings(config)
         _check_staleness(config)
     _check_ranges(config)
     _check_names(config)
@@ -66,25 +39,6 @@ def check_config(config: PrefixRFTConfig) -> None:
     _check_engine_process(config)
     _check_weight_transfer(config)
     _check_held_out(config)
-
-
-def _check_foreign_settings(config: PrefixRFTConfig) -> None:
-    """Refuse settings of RLlib that this algorithm derives or does not use."""
-    if config._train_batch_size_per_learner is not None:
-        config._value_error(
-            f"`train_batch_size_per_learner` ({config._train_batch_size_per_learner}) is derived: "
-            "set `num_problems_per_iteration` (problems over all learners) and `group_size` "
-            "instead."
-        )
-    plain = AlgorithmConfig()
-    for name, advice in FOREIGN_SETTINGS.items():
-        if getattr(config, name) != getattr(plain, name):
-            config._value_error(f"`{name}` ({getattr(config, name)!r}) {advice}.")
-    if not config.explore:
-        config._value_error(
-            "`explore=False` is for evaluations: greedy rollouts of a group are all the same. "
-            "Use config.evaluation(evaluation_config={'explore': False})."
-        )
 
 
 def _is_number(value: Any) -> bool:
@@ -146,6 +100,10 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
         "weight_decay": (_at_least_0, "a number of at least 0"),
         "grad_clip": (lambda v: v is None or (_at_least_0(v) and v > 0), "above 0, or None"),
         "adam_betas": (_are_betas, "two numbers in [0, 1)"),
+        "seed": (
+            lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**32,
+            "a whole number in [0, 2**32): problems, prefixes and tokens are drawn from it",
+        ),
         "sample_timeout_s": (
             lambda v: v is None or (_at_least_0(v) and v > 0),
             "above 0, or None for no limit",
@@ -315,11 +273,3 @@ def _check_held_out(config: PrefixRFTConfig) -> None:
             f"`evaluation_interval` ({config.evaluation_interval}) is set, but no problem is "
             "held out: set env_config['held_out_fraction'] or env_config['held_out_data']."
         )
-    plain = AlgorithmConfig()
-    for name in UNUSED_BY_HELD_OUT:
-        if getattr(config, name) != getattr(plain, name):
-            config._value_error(
-                f"`{name}` ({getattr(config, name)!r}) has no effect: held-out problems are "
-                "attempted by the training env runners, each `held_out_num_samples` times. For "
-                "RLlib's own evaluation set `custom_evaluation_function=None`."
-            )

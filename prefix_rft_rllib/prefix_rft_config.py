@@ -11,6 +11,7 @@ from prefix_rft_rllib import methods
 from prefix_rft_rllib.config_checks import check_config
 from prefix_rft_rllib.derived_settings import DerivedSettings
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
+from prefix_rft_rllib.unused_settings import check_known, check_used
 
 
 class PrefixRFTConfig(DerivedSettings):
@@ -275,6 +276,11 @@ class PrefixRFTConfig(DerivedSettings):
         super().reporting(**kwargs)
         return self._set(locals())
 
+    @override(AlgorithmConfig)
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
+        check_known(self, config_dict.keys())
+        return super().update_from_dict(config_dict)
+
     def _set(self, values: Mapping[str, Any]) -> Self:
         """Assign the arguments of a setter that were given."""
         for name, value in values.items():
@@ -290,6 +296,8 @@ class PrefixRFTConfig(DerivedSettings):
         Raises:
             ValueError: Naming the setting, its value, what is allowed and what to try.
         """
+        if not self.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
+            check_used(self)
         self.create_local_env_runner = self.num_env_runners == 0
         # RLlib advises every user once to switch its new API stack off, which is not possible here.
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
