@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from prefix_rft_rllib.core.losses import DEFAULT_CLIP
 from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
+from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines import ENGINES
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.weight_transfer_choice import WEIGHT_TRANSFERS, planned_transfer
 
 if TYPE_CHECKING:
@@ -184,6 +187,20 @@ def _check_combinations(config: PrefixRFTConfig) -> None:
         config._value_error(
             f"`max_resampling_rounds` ({config.max_resampling_rounds}) has no effect: method "
             f"{method.name!r} samples nothing. Leave it at 0."
+        )
+    _check_bounds(config, method)
+
+
+def _check_bounds(config: PrefixRFTConfig, method: Method) -> None:
+    """Refuse bounds that contradict those of the method."""
+    own = [surrogate for surrogate in method.surrogates if surrogate != PPOClip()]
+    if not own or len(own) < len(method.surrogates) or config.ppo_clip == DEFAULT_CLIP:
+        return
+    if any(surrogate != NoClip() for surrogate in own):
+        config._value_error(
+            f"`clip_param` ({config.clip_param}), `clip_param_high` ({config.clip_param_high}) and "
+            f"`dual_clip` ({config.dual_clip}) have no effect: method {method.name!r} has bounds "
+            f"of its own, {own[0]!r}. Leave them out, and change the method's (`method_config`)."
         )
 
 

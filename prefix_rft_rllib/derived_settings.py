@@ -10,6 +10,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib import methods
+from prefix_rft_rllib.core.surrogates import PPOClip
 from prefix_rft_rllib.envs.settings import EnvSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class DerivedSettings(AlgorithmConfig):
     num_problems_per_minibatch: int
     max_weight_staleness: int
     importance_weight_cap: float | str | None
+    clip_param: float
+    clip_param_high: float | None
+    dual_clip: float | None
     temperature: float
     kl_coeff: float
     entropy_coeff: float
@@ -115,6 +119,11 @@ class DerivedSettings(AlgorithmConfig):
         if not isinstance(cap, str):
             return cap
         return 2.0 if self.max_weight_staleness > 0 else None
+
+    @property
+    def ppo_clip(self) -> PPOClip:
+        """The bounds of every `PPOClip()` of the method that has none of its own."""
+        return PPOClip(self.clip_param, self.clip_param_high, self.dual_clip)
 
     @property
     def engines_sleep(self) -> bool:

@@ -81,10 +81,14 @@ RATIO_PREFIX = "ratio_prefix"
 """Mean pi/pi_old of prefix tokens that carry weight."""
 RATIO_RESPONSE = "ratio_response"
 """Mean pi/pi_old of sampled tokens that carry weight."""
+RATIO_DEMONSTRATION = "ratio_demonstration"
+"""Mean pi/pi_old of demonstration rows' tokens that carry a policy weight."""
 CLIP_FRACTION_PREFIX = "clip_fraction_prefix"
-"""Share of the prefix tokens with weight whose gradient the clip removed."""
+"""Share of the prefix tokens with weight whose gradient the surrogate removed or bounded."""
 CLIP_FRACTION_RESPONSE = "clip_fraction_response"
-"""Share of the sampled tokens with weight whose gradient the clip removed."""
+"""Share of the sampled tokens with weight whose gradient the surrogate removed or bounded."""
+CLIP_FRACTION_DEMONSTRATION = "clip_fraction_demonstration"
+"""Share of demonstration rows' tokens with a policy weight whose gradient it removed or bounded."""
 ENTROPY_PREFIX = "entropy_prefix"
 """Mean entropy of the old policy at prefix tokens, nats."""
 ENTROPY_PREFIX_KEPT = "entropy_prefix_kept"
@@ -172,8 +176,10 @@ LEARNER_METRICS = (
     NUM_KEPT_PREFIX_TOKENS,
     RATIO_PREFIX,
     RATIO_RESPONSE,
+    RATIO_DEMONSTRATION,
     CLIP_FRACTION_PREFIX,
     CLIP_FRACTION_RESPONSE,
+    CLIP_FRACTION_DEMONSTRATION,
     ENTROPY_PREFIX,
     ENTROPY_PREFIX_KEPT,
     ENTROPY_RESPONSE,

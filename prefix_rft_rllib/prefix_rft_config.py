@@ -145,7 +145,9 @@ class PrefixRFTConfig(DerivedSettings):
             max_weight_staleness: 0: rollouts are sampled with the weights that the update starts
                 from. 1: the next iteration is sampled during the update, with the weights before
                 it; needs remote env runners (docs/pieces.md, "Sampling ahead").
-            clip_param: PPO clip: the ratio is clipped to [1 - clip_param, 1 + clip_param].
+            clip_param: PPO clip: the ratio is clipped to [1 - clip_param, 1 + clip_param]. This and
+                the next two are the bounds of methods without bounds of their own; an error where
+                the method has some (docs/pieces.md, "Surrogates").
             clip_param_high: Upper clip; default `clip_param`.
             dual_clip: Bound c > 1 of the loss of tokens with negative weight (3 in the authors'
                 code); None for none.

@@ -27,7 +27,7 @@ class PrefixRFTLearner(Learner):
                 max_tokens_per_microbatch=self.config.max_tokens_per_microbatch,
                 importance_weight_cap=self.config.applied_importance_weight_cap,
                 num_passes=self.num_passes,
-                without_pass=self.without_pass,
+                rows_without_old_policy_pass=self.rows_without_old_policy_pass,
             )
         )
 
@@ -42,7 +42,7 @@ class PrefixRFTLearner(Learner):
         """
         return own
 
-    def without_pass(self, columns: dict[str, Any]) -> Any:
+    def rows_without_old_policy_pass(self, columns: dict[str, Any]) -> Any:
         """Rows that need no pass without gradients: their training pass comes before any step.
 
         Args:

@@ -1,14 +1,19 @@
 """What is checked with data, model and tokenizer at hand, before any actor starts."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prefix_rft_rllib.core.losses import DEFAULT_CLIP
+from prefix_rft_rllib.core.surrogates import NoClip
 from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
 from prefix_rft_rllib.envs.token_env import make_token_env
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+
+logger = logging.getLogger(__name__)
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -27,6 +32,12 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
     _check_model(config, problem_set)
     check_engine_config(config.engine, config.engine_config)
     _check_env(config, problem_set)
+    if NoClip() in method.surrogates and config.ppo_clip != DEFAULT_CLIP:
+        logger.warning(
+            "Method %r trains without a clip: `clip_param`, `clip_param_high` and `dual_clip` have "
+            "no effect on it. If its settings (`method_config`) have `clip`, True switches it on.",
+            method.name,
+        )
     assert problem_set.grader is not None  # made here, so that a wrong verifier is found here
     for stage in method.all_stages:
         _check_problems(config, stage.method, problem_set)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prefix_rft_rllib import methods
-from prefix_rft_rllib.core.losses import policy_loss
+from prefix_rft_rllib.core.losses import DEFAULT_CLIP, policy_loss
 from prefix_rft_rllib.core.token_values import PolicyShaped
 from prefix_rft_rllib.core.token_weights import prepare_weights
 from prefix_rft_rllib.methods import build
@@ -70,7 +70,9 @@ def test_at_the_old_policy_the_gradient_of_the_example_is_minus_its_weights(exam
     prepared = prepare_weights(method.rules, columns, max_response_tokens=10)
     weights = prepared.weights(columns.old_logp)
     logp = columns.old_logp.clone().requires_grad_()
-    policy_loss(weights, logp, columns.old_logp, clip=method.clip).loss.backward()
+    policy_loss(
+        weights, logp, columns.old_logp, method.surrogate.completed_by(DEFAULT_CLIP)
+    ).loss.backward()
     assert torch.equal(logp.grad, -(weights.policy + weights.imitation))
     # One of 5 prefix tokens is kept, with A = 0.5; the scale is 1 / (4 rollouts * 10 tokens).
     p = math.exp(columns.old_logp[0, 3].item())

@@ -67,6 +67,9 @@ WRONG_VALUES = {
         "sft_lr": NO_COEFFICIENT,
         "sft_warmup_fraction": NO_SHARE,
     },
+    "dft": {"num_rows_per_problem": NO_COUNT},
+    "trsft": {"threshold": (0, *NO_SHARE), "num_rows_per_problem": NO_COUNT},
+    "psft": {"clip_high": (0.0, -0.1, float("nan"), "1", True), "num_rows_per_problem": NO_COUNT},
     "rl_with_sft_loss": {"sft_coeff": NO_COEFFICIENT},
     "uft": {
         "imitation_coeff": NO_COEFFICIENT,

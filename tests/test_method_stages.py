@@ -7,6 +7,7 @@ import pytest
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.core.demonstration_rows import EveryStep
 from prefix_rft_rllib.core.objectives import Objective
+from prefix_rft_rllib.core.surrogates import NoClip
 from prefix_rft_rllib.core.token_values import Constant
 from prefix_rft_rllib.core.token_weights import TokenMean
 from prefix_rft_rllib.methods import METHODS, ActiveStage, ImitationStep, Method, Stage, build
@@ -78,7 +79,7 @@ def test_without_a_rate_of_its_own_sft_has_no_warm_up_of_its_own():
 
 def test_relifts_objectives_by_its_definition():
     main, imitation = methods.relift().objectives()
-    assert main == Objective(name=MAIN, rules=methods.rft().rules, clip=False)
+    assert main == Objective(name=MAIN, rules=methods.rft().rules, surrogate=NoClip())
     assert imitation == Objective(name="imitation", rules=(SFT_RULE,), lr=1e-6)
     assert (SFT_RULE.value, SFT_RULE.scale) == (Constant(1.0), TokenMean())
     assert ImitationStep().demonstration_rows == EveryStep(1)
@@ -103,7 +104,7 @@ def test_the_objectives_are_those_that_the_iterations_ask_for(name):
         stage = method.stage_at(iteration)
         objective = objectives[stage.objective]
         assert (objective.stage, objective.rules) == (stage.number, stage.method.rules)
-        assert objective.clip == stage.method.clip
+        assert objective.surrogate == stage.method.surrogate
         asked.add(stage.objective)
         if stage.method.after_step is not None:
             assert objectives[stage.imitation].rules == stage.method.after_step.rules
@@ -117,8 +118,18 @@ def test_the_objectives_are_those_that_the_iterations_ask_for(name):
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_what_a_method_needs_follows_from_its_pieces(name):
     method = build(name)
-    assert method.has_rollouts == (name != "sft")
-    needs = {"sft", "sft_rft", "rl_with_sft_loss", "luffy", "relift", "chord"}
+    assert method.has_rollouts == (name not in ("sft", "dft", "trsft", "psft"))
+    needs = {
+        "sft",
+        "sft_rft",
+        "rl_with_sft_loss",
+        "luffy",
+        "relift",
+        "chord",
+        "dft",
+        "trsft",
+        "psft",
+    }
     assert method.needs_demonstrations == (name in needs)
 
 
@@ -179,6 +190,6 @@ def test_separate_steps_that_make_no_sense_are_refused(settings, message):
 
 def test_pieces_of_methods_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        methods.rft().clip = False
+        methods.rft().surrogate = NoClip()
     with pytest.raises(dataclasses.FrozenInstanceError):
         methods.sft_rft().stages[0].lr = 1.0

@@ -11,6 +11,7 @@ from prefix_rft_rllib.core.logprobs import logp_and_entropy
 from prefix_rft_rllib.core.losses import policy_loss
 from prefix_rft_rllib.core.prefix_sampling import GroupSpec, Never, PerGroup, WholeGroup, plan_group
 from prefix_rft_rllib.core.prefix_schedules import CosineLow
+from prefix_rft_rllib.core.surrogates import PPOClip
 from prefix_rft_rllib.core.token_selection import All, TopEntropy
 from prefix_rft_rllib.core.token_weights import prepare_weights
 from prefix_rft_rllib.core.tokens import next_token_targets, shift_to_targets
@@ -26,9 +27,9 @@ def test_prefix_rft_has_the_papers_defaults():
     assert (response.region, response.stream, response.keep) == ("response", "policy", All())
     assert (prefix.region, prefix.stream, prefix.keep) == ("prefix", "policy", TopEntropy(0.2))
     assert method.demonstration_rows == NoRows()
-    assert (method.num_sampled, method.clip, method.after_step, method.stages) == (
+    assert (method.num_sampled, method.surrogate, method.after_step, method.stages) == (
         None,
-        True,
+        PPOClip(),
         None,
         (),
     )
@@ -152,7 +153,7 @@ def test_methods_pickle_compare_and_fit_groups_of_eight(name):
 
 
 def test_methods_with_other_names_or_settings_differ():
-    assert len({build(name) for name in methods.METHODS}) == 19
+    assert len({build(name) for name in methods.METHODS}) == 22
     for name, settings in (
         ("prefix_rft", {"high": 0.96}),
         ("prefix_rft_adaptive", {"gain": 0.4}),
@@ -169,7 +170,7 @@ def test_methods_with_other_names_or_settings_differ():
 
 def test_names_keep_their_order_for_tables():
     assert list(methods.METHODS)[:3] == ["prefix_rft", "prefix_rft_adaptive", "rft"]
-    assert len(methods.METHODS) == 19
+    assert len(methods.METHODS) == 22
 
 
 def test_the_papers_rows_are_methods():
@@ -199,7 +200,7 @@ def test_a_method_prints_as_a_table_of_its_pieces():
         "  response tokens     policy: TrajectoryAdvantage()",
         "                      keep All(), scale ConstantLength()",
         "  demonstration rows  NoRows()",
-        "  PPO clip            on",
+        "  surrogate           PPOClip with the config's bounds",
     ]
 
 
@@ -214,7 +215,7 @@ def test_luffy_prints_its_member_and_its_shape():
         "  demonstration tokens  imitation: PolicyShaped(gamma=0.1)",
         "                        keep All(), scale ConstantLength()",
         "  demonstration rows    OneRowPerGroup()",
-        "  PPO clip              off",
+        "  surrogate             NoClip()",
     ]
 
 

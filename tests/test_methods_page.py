@@ -1,23 +1,30 @@
 """The page of methods is written from the code, and the page of pieces names every piece."""
 
+import dataclasses
 import inspect
 import re
+import statistics
 from pathlib import Path
 
 import pytest
+import torch
 
+from prefix_rft_rllib import methods
 from prefix_rft_rllib.core.adaptive_schedule import Adaptive
-from prefix_rft_rllib.core.advantages import GroupAdvantage
+from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean
 from prefix_rft_rllib.core.coefficients import Coefficient
-from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows
+from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows, OneRowPerGroup
 from prefix_rft_rllib.core.prefix_sampling import PrefixSampler
 from prefix_rft_rllib.core.prefix_schedules import Schedule
+from prefix_rft_rllib.core.surrogates import CISPO, GSPO, Surrogate
 from prefix_rft_rllib.core.token_selection import Keep
 from prefix_rft_rllib.core.token_values import Value
-from prefix_rft_rllib.core.token_weights import Rule, Scale
+from prefix_rft_rllib.core.token_weights import Rule, Scale, prepare_weights, token_values
 from prefix_rft_rllib.core.tokens import TRAINABLE_REGIONS
-from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, ImitationStep, Stage, build, rft
+from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, ImitationStep, Method, Stage, build, rft
+from prefix_rft_rllib.methods.neighbours import UNFITTING
 from prefix_rft_rllib.methods.page import documentation_of, main, methods_page
+from tests.token_batches import make_columns
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "methods.md").read_text(encoding="utf-8")
@@ -29,6 +36,7 @@ BASES = (
     PrefixSampler,
     Scale,
     Schedule,
+    Surrogate,
     Value,
 )
 
@@ -176,3 +184,60 @@ def test_links_between_pages_lead_somewhere(name):
         heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head).replace(" ", "-").lower() for head in heads}
         assert not anchor or anchor[1:] in anchors, (target, anchor)
+
+
+NEIGHBOURS = section_of(PAGE, "Neighbouring methods")
+
+
+def made_neighbours() -> dict:
+    """What the page's example makes, with the names that it uses."""
+    code = re.search(r"^```python\n(.*?)^```$", NEIGHBOURS, re.MULTILINE | re.DOTALL).group(1)
+    names = {"dataclasses": dataclasses, "statistics": statistics, "methods": methods}
+    pieces = (CISPO, GSPO, GroupMean, Method, OneRowPerGroup, Rule, Value)
+    namespace = {"__name__": "example", **names} | {piece.__name__: piece for piece in pieces}
+    exec(code, namespace)
+    return namespace
+
+
+def test_the_neighbours_made_of_pieces_are_methods():
+    made = made_neighbours()
+    for name in ("gspo", "cispo", "maxrl", "rl_plus"):
+        made[name].check(8)
+        assert made[name].name == name
+    # (1 - 1/4) / (1/4) = 3, and -1 for failures; nobody solved: zeros.
+    maxrl = made["maxrl"].advantage
+    assert maxrl([1.0, 0.0, 0.0, 0.0], [False] * 4) == [3.0, -1.0, -1.0, -1.0]
+    assert maxrl([0.0, 0.0], [False] * 2) == [0.0, 0.0]
+
+
+def test_rl_plus_has_its_weight_at_the_old_policy():
+    # A * 4 p / (1 + 3 p) * sqrt(1 - p), over 2 members * 10 tokens.
+    method = made_neighbours()["rl_plus"]
+    columns = make_columns(["xr", "xDD"], [-0.5, 0.5])
+    prepared = prepare_weights(method.rules, columns, max_response_tokens=10)
+    weights = prepared.weights(columns.old_logp).imitation
+    p = columns.old_logp[1, 1:].double().exp()
+    expected = 0.5 * 4 * p / (1 + 3 * p) * (1 - p).sqrt() / 20
+    torch.testing.assert_close(weights[1, 1:].double(), expected, rtol=1e-5, atol=0)
+
+
+def test_neighbours_that_do_not_fit_are_named_with_the_reason():
+    rows = rows_of(NEIGHBOURS)
+    assert len(rows) == len(UNFITTING)
+    for names, missing in rows:
+        assert "https://arxiv.org/abs/" in names
+        assert "arXiv" not in re.sub(r"\[arXiv [^]]*\]", "", names), "a number without link"
+        assert len(missing) > 30
+    named = " ".join(names for names, _ in rows)
+    for name in ("OTR", "CurioSFT", "GIFT", "HPT", "TRAPO", "ExGRPO", "QuestA", "SDFT", "iw-SFT"):
+        assert name in named
+
+
+def test_the_page_of_pieces_shows_a_value_that_works():
+    text = (DOCS / "pieces.md").read_text(encoding="utf-8")
+    code = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL).group(1)
+    namespace = {"__name__": "example", "dataclasses": dataclasses, "Value": Value}
+    exec(code, namespace)
+    rule = Rule(region="response", stream="imitation", value=namespace["Solved"]())
+    columns = make_columns(["xr", "xrr"], [0.0, 0.0], rewards=[1.0, 0.0])
+    assert token_values(rule, columns, 0).tolist() == [[1.0], [-1.0]]

@@ -27,9 +27,10 @@ PREFIX_ROLLOUTS = {
     ),
 }
 """Rollouts of a group of 4 that start from a prefix, of methods that have any."""
-NUM_ROLLOUTS = {"sft": 0, "sft_rft": 0, "luffy": 3}
+NUM_ROLLOUTS = {"sft": 0, "sft_rft": 0, "dft": 0, "trsft": 0, "psft": 0, "luffy": 3}
 """Rollouts of a group of 4 in iteration 0, where it is not 4."""
-DEMONSTRATION_ROWS = ("sft", "sft_rft", "luffy", "rl_with_sft_loss", "chord")
+DEMONSTRATION_ROWS = ("luffy", "rl_with_sft_loss", "chord")
+DEMONSTRATION_ROWS += tuple(name for name, count in NUM_ROLLOUTS.items() if count == 0)
 
 
 @pytest.fixture

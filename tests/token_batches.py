@@ -24,7 +24,7 @@ LETTERS = {
 }
 
 
-def make_columns(pictures, advantages, entropies=None, seed=0, width=None):
+def make_columns(pictures, advantages, entropies=None, seed=0, width=None, rewards=None):
     """Columns from one picture per row; what is not given is random."""
     generator = np.random.default_rng(seed)
     width = width or max(map(len, pictures))
@@ -46,6 +46,7 @@ def make_columns(pictures, advantages, entropies=None, seed=0, width=None):
         input_ids=column(lambda picture: generator.integers(0, 9, len(picture)), 0, torch.int64),
         region=column(lambda picture: [LETTERS[letter] for letter in picture], 0, torch.int8),
         advantage=torch.tensor(advantages, dtype=torch.float32),
+        reward=torch.tensor(given_rewards(pictures, rewards, seed), dtype=torch.float32),
         row_index=torch.arange(len(pictures)),
         row_key=torch.from_numpy(generator.integers(0, 2**63, len(pictures))),
         is_member=torch.tensor(["d" not in picture for picture in pictures]),
@@ -53,6 +54,17 @@ def make_columns(pictures, advantages, entropies=None, seed=0, width=None):
         old_logp=column(lambda picture: -generator.exponential(1, len(picture)), 0, torch.float32),
         entropy=pad_rows(entropies, pad_value=0, dtype=torch.float32, num_positions=width),
     )
+
+
+def given_rewards(pictures, rewards, seed):
+    """Rewards as given, or 0 and 1 at random; NaN for demonstrations that are no members."""
+    drawn = (
+        np.random.default_rng(seed).integers(0, 2, len(pictures)) if rewards is None else rewards
+    )
+    return [
+        np.nan if "d" in picture else reward
+        for picture, reward in zip(pictures, drawn, strict=True)
+    ]
 
 
 FILLERS = {"input_ids": 5, "region": int(Region.PADDING)}

@@ -13,6 +13,11 @@ from scipy import stats
 VERMILLION, BLUE, GREEN, PURPLE = "#D55E00", "#0072B2", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#7F7F7F"
 SOLID, DASHED, DOTTED, DASH_DOT = "-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5))
+DASH_DOT_DOT, LONG_DASHED, LONG_SHORT = (
+    (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+    (0, (10, 3)),
+    (0, (9, 1.5, 3, 1.5)),
+)
 
 
 class Style(NamedTuple):
@@ -38,6 +43,9 @@ STYLES = {
     "grpo": Style("GRPO", BLUE, DASHED, "s"),
     "sft_rft": Style("SFT + RFT", GREEN, DASHED, "s"),
     "rl_with_sft_loss": Style("RL with SFT loss", GREEN, DOTTED, "^"),
+    "dft": Style("DFT", GREEN, DASH_DOT_DOT, "D"),
+    "trsft": Style("TrSFT", GREEN, LONG_DASHED, "v"),
+    "psft": Style("PSFT", GREEN, LONG_SHORT, "P"),
     # Ablations.
     "random_prefix": Style("random prefix tokens", SKY, DASH_DOT, "D"),
     "bottom_entropy": Style("prefix tokens of lowest entropy", PURPLE, DASH_DOT, "v"),

@@ -82,11 +82,19 @@ def token_columns_of(episodes: list[SingleAgentEpisode]) -> TokenColumns:
         input_ids=pad_rows(tokens, pad_value=0, dtype=torch.int64),
         region=pad_rows(regions, pad_value=Region.PADDING, dtype=torch.int8),
         advantage=torch.tensor([d[row_data.ADVANTAGE] for d in custom], dtype=torch.float32),
+        reward=torch.tensor([_reward_of(e) for e in episodes], dtype=torch.float32),
         row_index=torch.tensor([d[row_data.ROW_INDEX] for d in custom], dtype=torch.int64),
         row_key=torch.tensor([d[row_data.ROW_KEY] for d in custom], dtype=torch.int64),
         is_member=torch.tensor([d[row_data.IS_MEMBER] for d in custom], dtype=torch.bool),
         engine_logp=pad_rows(engine_logps, pad_value=float("nan"), dtype=torch.float32),
     )
+
+
+def _reward_of(episode: SingleAgentEpisode) -> float:
+    """The episode's reward; NaN for a demonstration that nobody graded."""
+    data = episode.custom_data
+    is_graded = data[row_data.IS_MEMBER] or not data[row_data.IS_DEMONSTRATION]
+    return float(episode.get_return()) if is_graded else float("nan")
 
 
 def _region_codes(num_prompt: int, num_response: int, data: dict[str, Any]) -> np.ndarray:

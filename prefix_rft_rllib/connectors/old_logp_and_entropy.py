@@ -32,8 +32,8 @@ class OldLogpAndEntropy(ConnectorV2):
         importance_weight_cap: Adds `importance_weight`, truncated here; None for none.
         num_passes: From this learner's number of forward passes, how many it shall make: where
             passes communicate, all learners make as many. Default: its own.
-        without_pass: From the columns, which rows are left out, shape (B,), bool: their values are
-            NaN until their training pass gives them. Default: none.
+        rows_without_old_policy_pass: From the columns, which rows are left out, shape (B,), bool:
+            their values are NaN until their training pass gives them. Default: none.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class OldLogpAndEntropy(ConnectorV2):
         max_tokens_per_microbatch: int,
         importance_weight_cap: float | None = None,
         num_passes: Callable[[int], int] = int,
-        without_pass: Callable[[dict[str, Any]], torch.Tensor] = _no_row,
+        rows_without_old_policy_pass: Callable[[dict[str, Any]], torch.Tensor] = _no_row,
     ) -> None:
         super().__init__()
         self._max_tokens = max_tokens_per_microbatch
         self._cap = importance_weight_cap
         self._num_passes = num_passes
-        self._without_pass = without_pass
+        self._rows_without_old_policy_pass = rows_without_old_policy_pass
 
     @override(ConnectorV2)
     def __call__(
@@ -61,7 +61,7 @@ class OldLogpAndEntropy(ConnectorV2):
     ) -> dict[str, Any]:
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         columns = batch[DEFAULT_MODULE_ID]
-        is_left_out = self._without_pass(columns).cpu()
+        is_left_out = self._rows_without_old_policy_pass(columns).cpu()
         columns["old_logp"], columns["entropy"] = self._token_logps(module, columns, is_left_out)
         if self._cap is not None:
             columns["importance_weight"] = truncated_importance_weights(

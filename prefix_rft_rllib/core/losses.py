@@ -7,7 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.core.surrogates import PPOClip, Surrogate
 from prefix_rft_rllib.core.token_weights import TokenWeights
+
+DEFAULT_CLIP = PPOClip(0.2)
+"""The paper's clip (arXiv 2507.01679, App. A.2), and the config's unless it is set."""
 
 
 class LossTerms(NamedTuple):
@@ -18,8 +22,8 @@ class LossTerms(NamedTuple):
         policy_loss: The surrogate's share of it, detached.
         imitation_loss: The imitation stream's share of it, detached.
         ratio: pi / pi_old. Shape (B, T), detached; 1 where the policy weight is 0.
-        is_clipped: True where the clip removed the token's gradient. Shape (B, T), bool; never
-            True where the policy weight is 0.
+        is_clipped: True where the surrogate removed the token's gradient, or bounded it. Shape
+            (B, T), bool; never True where the policy weight is 0.
     """
 
     loss: Tensor
@@ -33,18 +37,12 @@ def policy_loss(
     weights: TokenWeights,
     logp: Tensor,
     old_logp: Tensor,
-    *,
-    clip_param: float = 0.2,
-    clip_param_high: float | None = None,
-    dual_clip: float | None = None,
-    clip: bool = True,
+    surrogate: Surrogate = DEFAULT_CLIP,
 ) -> LossTerms:
-    """-(clipped_surrogate(ratio, policy) + imitation * logp).sum(); scales are in the weights.
+    """-(factor(ratio) * policy + imitation * logp).sum(); scales are in the weights.
 
-    The surrogate of a token with policy weight w is min(ratio * w, bounded ratio * w) with the
-    ratio bounded to [1 - clip_param, 1 + clip_param_high] (PPO, arXiv 1707.06347, eq. 7), and for
-    w < 0 at least dual_clip * w if that is set (arXiv 1912.09729, eq. 5). A sum, not a mean: the
-    losses of micro-batches and learners add up to the loss of the minibatch, whatever the padding.
+    A sum, not a mean: the losses of micro-batches and learners add up to the loss of the minibatch,
+    whatever the padding.
 
     Args:
         weights: The two streams, detached. Each of shape (B, T).
@@ -52,64 +50,26 @@ def policy_loss(
             value, NaN too, where both weights are 0.
         old_logp: The same under the policy that sampled. Shape (B, T). Any value where the policy
             weight is 0.
-        clip_param: Lower clip distance, in (0, 1).
-        clip_param_high: Upper clip distance, positive; `clip_param` if not given.
-        dual_clip: Bound of the ratio for negative weights, above 1; None for no bound.
-        clip: False for the plain surrogate ratio * w, without any of the three bounds.
+        surrogate: What policy weights are multiplied by, with its bounds.
 
     Returns:
         Loss and details. At ratio 1 the gradient with respect to `logp` is minus the sum of the
         two streams.
-
-    Raises:
-        ValueError: If a bound is out of range.
     """
-    high = clip_param if clip_param_high is None else clip_param_high
-    _check_clip(clip_param, high, dual_clip)
-    weight = weights.policy
     zero = torch.zeros_like(logp)
-    # `where` on both sides of exp: unweighted tokens must not bring NaN or infinity into the sum.
-    log_ratio = torch.where(weight != 0, logp - old_logp, zero)
-    bound = _active_bound(weight, log_ratio.detach().exp(), clip_param, high, dual_clip)
-    is_clipped = ~bound.isnan() if clip else torch.zeros_like(bound, dtype=torch.bool)
-    # A clipped token is a constant; keeping exp away from it avoids 0 * inf in its gradient.
-    ratio = torch.where(is_clipped, bound, torch.where(is_clipped, zero, log_ratio).exp())
-    surrogate = (ratio * weight).sum()
+    # Unweighted tokens must not bring NaN or infinity into the sum.
+    has_weight = weights.policy != 0
+    own, old = torch.where(has_weight, logp, zero), torch.where(has_weight, old_logp, zero)
+    factor = surrogate.factor(weights.policy, own, old)
+    policy = (factor.value * weights.policy).sum()
     imitation = (weights.imitation * torch.where(weights.imitation != 0, logp, zero)).sum()
     return LossTerms(
-        loss=-(surrogate + imitation),
-        policy_loss=-surrogate.detach(),
+        loss=-(policy + imitation),
+        policy_loss=-policy.detach(),
         imitation_loss=-imitation.detach(),
-        ratio=log_ratio.detach().exp(),
-        is_clipped=is_clipped,
+        ratio=(own - old).detach().exp(),
+        is_clipped=factor.is_clipped,
     )
-
-
-def _active_bound(
-    weight: Tensor, ratio: Tensor, low: float, high: float, dual_clip: float | None
-) -> Tensor:
-    """The bound that replaces the ratio, or NaN where the ratio itself counts. Shape (B, T)."""
-    bound = torch.full_like(ratio, torch.nan)
-    bound = torch.where((weight > 0) & (ratio > 1 + high), 1 + high, bound)
-    bound = torch.where((weight < 0) & (ratio < 1 - low), 1 - low, bound)
-    if dual_clip is not None:
-        bound = torch.where((weight < 0) & (ratio > dual_clip), dual_clip, bound)
-    return bound
-
-
-def _check_clip(low: float, high: float, dual_clip: float | None) -> None:
-    if not 0.0 < low < 1.0:
-        raise ValueError(
-            f"`clip_param` must be in (0, 1), got {low}. It is the distance of the ratio from 1, "
-            "such as 0.2; for no clip at all a method sets `clip=False`."
-        )
-    if not high > 0.0:
-        raise ValueError(f"`clip_param_high` must be above 0, got {high}. Try 0.2 or 0.28.")
-    if dual_clip is not None and not dual_clip > 1.0:
-        raise ValueError(
-            f"`dual_clip` must be above 1, got {dual_clip}. It bounds the ratio of tokens with "
-            "negative weight; 3 is usual, None switches it off."
-        )
 
 
 def entropy_bonus(entropy: Tensor, is_response: Tensor, global_count: int) -> Tensor:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+from prefix_rft_rllib.core.surrogates import PPOClip, Surrogate
 from prefix_rft_rllib.core.token_weights import Rule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """Rules, clip and learning rate of one optimizer.
+    """Rules, surrogate and learning rate of one optimizer.
 
     Attributes:
         name: Name of the optimizer, different for each of a method's objectives.
         stage: Number of the stage it belongs to, from 0. When a later stage begins, the
             optimizer's state is dropped.
         rules: Credit for one token.
-        clip: False to train on the surrogate without the PPO clip.
+        surrogate: What policy weights are multiplied by once the policy has moved.
         lr: Constant learning rate; None for the config's `lr` with its schedule and warm-up.
         num_warmup_iterations: Iterations over which `lr` rises linearly.
     """
@@ -24,6 +25,6 @@ class Objective:
     name: str
     stage: int = 0
     rules: tuple[Rule, ...] = ()
-    clip: bool = True
+    surrogate: Surrogate = dataclasses.field(default_factory=PPOClip)
     lr: float | None = None
     num_warmup_iterations: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from prefix_rft_rllib.core.random_draws import hash_uniform
 from prefix_rft_rllib.core.shares import ceil_share, check_fraction
+from prefix_rft_rllib.core.shown_columns import shown_to
 from prefix_rft_rllib.core.tokens import TokenColumns
 
 # A token's place in the global minibatch as one number: row_index * 2**32 + position.
@@ -58,6 +60,11 @@ class Keep(abc.ABC):
     keep_fraction: float
     """Share of the region's tokens to keep, in [0, 1]."""
 
+    @property
+    def reads(self) -> Collection[str]:
+        """Which of the columns `old_logp`, `entropy` and `reward` `priority` reads."""
+        return frozenset()
+
     @abc.abstractmethod
     def priority(self, columns: TokenColumns) -> Tensor | None:
         """The rank of each token.
@@ -93,7 +100,14 @@ class _Share(Keep):
 
 
 @dataclasses.dataclass(frozen=True)
-class TopEntropy(_Share):
+class _EntropyShare(_Share):
+    """A share by entropy."""
+
+    reads = frozenset({"entropy"})
+
+
+@dataclasses.dataclass(frozen=True)
+class TopEntropy(_EntropyShare):
     """The tokens at which the sampling policy was least certain.
 
     Limits how many demonstration tokens may move the policy (Prefix-RFT, Sec. 3 "Entropy-based
@@ -101,15 +115,17 @@ class TopEntropy(_Share):
     """
 
     def priority(self, columns: TokenColumns) -> Tensor:  # noqa: D102
-        return _entropy(columns)
+        assert columns.entropy is not None
+        return columns.entropy
 
 
 @dataclasses.dataclass(frozen=True)
-class BottomEntropy(_Share):
+class BottomEntropy(_EntropyShare):
     """The tokens at which the sampling policy was most certain (a control)."""
 
     def priority(self, columns: TokenColumns) -> Tensor:  # noqa: D102
-        return -_entropy(columns)
+        assert columns.entropy is not None
+        return -columns.entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +134,6 @@ class Random(_Share):
 
     def priority(self, columns: TokenColumns) -> Tensor:  # noqa: D102
         return hash_uniform(columns.row_key, columns.input_ids.shape[1])
-
-
-def _entropy(columns: TokenColumns) -> Tensor:
-    if columns.entropy is None:
-        raise ValueError(
-            "Entropy selection needs the `entropy` column, which the old-policy pass writes. Run "
-            "that pass before weights are prepared."
-        )
-    return columns.entropy
 
 
 class Selection(NamedTuple):
@@ -163,10 +170,11 @@ def select_tokens(
         The kept tokens among this learner's rows, and the global counts.
 
     Raises:
-        ValueError: If a selection by entropy finds no entropy, or one that is not a number.
+        ValueError: If a selection reads a column that is not there or that it does not declare, or
+            an entropy that is not a number.
     """
     pool = pool or Pool()
-    priority = keep.priority(columns)
+    priority = keep.priority(shown_to(keep, columns))
     if priority is None:
         num_region_tokens = pool.sum(int(is_region.sum()))
         return Selection(is_region, num_region_tokens, num_region_tokens)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.core.shown_columns import check_reads, shown_to
 from prefix_rft_rllib.core.token_selection import All, Keep, Pool, select_tokens
 from prefix_rft_rllib.core.token_values import Value
 from prefix_rft_rllib.core.tokens import TRAINABLE_REGIONS, TokenColumns
@@ -126,6 +127,13 @@ class Rule:
     def __post_init__(self) -> None:
         _check_name("region", self.region, tuple(TRAINABLE_REGIONS))
         _check_name("stream", self.stream, STREAMS)
+        check_reads(self.value)
+        check_reads(self.keep)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Which of the columns `old_logp`, `entropy` and `reward` its value and selection read."""
+        return frozenset(self.value.reads) | frozenset(self.keep.reads)
 
 
 class TokenWeights(NamedTuple):
@@ -167,7 +175,7 @@ class RuleWeights:
         Returns:
             Shape (B, T), float32, detached.
         """
-        factor = self.rule.value.shape(logp.detach())
+        factor = self.rule.value.policy_factor(logp.detach())
         if factor is None:
             return self.static
         # `where`: a factor may be infinite at padding, and 0 * inf is not 0.
@@ -236,7 +244,7 @@ def token_values(rule: Rule, columns: TokenColumns, iteration: int) -> Tensor:
         Shape (B, T) or (B, 1), float64: the value's base, for the policy stream times the
         `importance_weight` of the columns, if they have one.
     """
-    base = rule.value.base(columns, iteration).to(torch.float64)
+    base = rule.value.base(shown_to(rule.value, columns), iteration).to(torch.float64)
     base = base if base.ndim == 2 else base[:, None]
     if rule.stream == "policy" and columns.importance_weight is not None:
         base = base * columns.importance_weight
@@ -255,8 +263,8 @@ def prepare_weights(
 
     Args:
         rules: The method's rules.
-        columns: This learner's rows of the minibatch, after the old-policy pass if a selection
-            needs the entropy.
+        columns: This learner's rows of the minibatch, after the old-policy pass if a value or a
+            selection reads what it writes.
         max_response_tokens: T_max.
         iteration: Training iteration, from 0, for values on a schedule.
         pool: The learners that share the minibatch; one by default. All of them must call this
@@ -268,7 +276,8 @@ def prepare_weights(
         be multiplied by their number.
 
     Raises:
-        ValueError: If a selection or a scale does not fit the minibatch.
+        ValueError: If a selection or a scale does not fit the minibatch, or a piece reads a column
+            that is not there or that it does not declare.
     """
     pool = pool or Pool()
     assert columns.row_index.unique().numel() == columns.num_rows, "row_index must be unique"

@@ -48,6 +48,8 @@ class TokenColumns:
         region: `Region` codes. Shape (B, T), int8.
         advantage: Advantage of the row's trajectory. Shape (B,), float32. 0 for demonstration rows
             that are no group members.
+        reward: Reward of the row's response. Shape (B,), float32. NaN for demonstration rows that
+            are no group members: nobody graded them.
         row_index: Position of the row in the global minibatch. Shape (B,), int64. Unique over all
             learners; breaks ties in selections.
         row_key: Hash of seed, iteration, problem and member. Shape (B,), int64. Source of the
@@ -67,6 +69,7 @@ class TokenColumns:
     input_ids: Tensor
     region: Tensor
     advantage: Tensor
+    reward: Tensor
     row_index: Tensor
     row_key: Tensor
     is_member: Tensor
@@ -109,6 +112,11 @@ class TokenColumns:
     def is_demonstration(self) -> Tensor:
         """True at the tokens of demonstration rows. Shape (B, T), bool."""
         return self.region == Region.DEMONSTRATION
+
+    @property
+    def is_answer(self) -> Tensor:
+        """True at all tokens after the prompt. Shape (B, T), bool."""
+        return self.is_prefix | self.is_response | self.is_demonstration
 
     def in_region(self, name: str) -> Tensor:
         """True inside the region with this name.

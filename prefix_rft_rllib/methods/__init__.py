@@ -30,6 +30,7 @@ from prefix_rft_rllib.methods.baselines import (
     sft,
     sft_rft,
 )
+from prefix_rft_rllib.methods.imitation import dft, psft, trsft
 from prefix_rft_rllib.methods.method import ActiveStage, ImitationStep, Method, Stage
 from prefix_rft_rllib.methods.prefix import dr_po, prefix_rft, prefix_rft_adaptive, uft
 
@@ -48,6 +49,9 @@ METHODS: dict[str, Callable[..., Method]] = {
         relift,
         chord,
         dr_po,
+        dft,
+        trsft,
+        psft,
         random_prefix,
         bottom_entropy,
         freeze_prefix,

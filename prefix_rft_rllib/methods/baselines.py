@@ -11,12 +11,13 @@ from prefix_rft_rllib.core.shares import (
     check_flag,
     check_fraction,
 )
+from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.core.token_values import (
     Constant,
     PolicyShaped,
     Scheduled,
     TrajectoryAdvantage,
-    Undecided,
+    Uncertainty,
 )
 from prefix_rft_rllib.core.token_weights import Rule, SequenceMean, TokenMean
 from prefix_rft_rllib.methods.method import SFT_RULE, ImitationStep, Method, Stage
@@ -156,7 +157,7 @@ def luffy(*, gamma: float = 0.1, clip: bool = False) -> Method:
         name="luffy",
         rules=(RESPONSE_RULE, shaped),
         demonstration_rows=OneRowPerGroup(),
-        clip=clip,
+        surrogate=PPOClip() if clip else NoClip(),
     )
 
 
@@ -185,7 +186,7 @@ def relift(*, buffer_size: int = 128, imitation_lr: float = 1e-6, clip: bool = F
     return Method(
         name="relift",
         rules=(RESPONSE_RULE,),
-        clip=clip,
+        surrogate=PPOClip() if clip else NoClip(),
         after_step=ImitationStep(buffer_size=buffer_size, lr=imitation_lr),
     )
 
@@ -232,7 +233,7 @@ def chord(
     sft_rule = Rule(
         region="demonstration",
         stream="imitation",
-        value=Scheduled(Undecided() if phi else Constant(1.0), mu),
+        value=Scheduled(Uncertainty() if phi else Constant(1.0), mu),
         scale=TokenMean(),
     )
     return Method(

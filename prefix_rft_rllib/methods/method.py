@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean
 from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows, EveryStep, NoRows
 from prefix_rft_rllib.core.objectives import Objective
 from prefix_rft_rllib.core.prefix_sampling import Never, PrefixSampler
 from prefix_rft_rllib.core.shares import check_at_least, check_coefficient
+from prefix_rft_rllib.core.surrogates import NoClip, PPOClip, Surrogate
 from prefix_rft_rllib.core.token_values import Constant
 from prefix_rft_rllib.core.token_weights import Rule, TokenMean
 
@@ -110,7 +112,8 @@ class Method:
         demonstration_rows: Whole demonstrations added to the batch.
         num_sampled: Rollouts per group; None for all members of the group that are no
             demonstrations, 0 for none at all.
-        clip: False to train on the surrogate without the PPO clip.
+        surrogate: What policy weights are multiplied by once the policy has moved. A `PPOClip()`
+            without bounds has the config's.
         after_step: A separate step on failed problems, or None.
         stages: Methods to run one after the other, each from the last one's weights with a fresh
             optimizer; the other pieces are then not used.
@@ -122,7 +125,7 @@ class Method:
     rules: tuple[Rule, ...] = ()
     demonstration_rows: DemonstrationRows = dataclasses.field(default_factory=NoRows)
     num_sampled: int | None = None
-    clip: bool = True
+    surrogate: Surrogate = dataclasses.field(default_factory=PPOClip)
     after_step: ImitationStep | None = None
     stages: tuple[Stage, ...] = ()
 
@@ -136,6 +139,13 @@ class Method:
                     f"Stage {number} of {self.name!r} needs `num_iterations`: only the last of "
                     f"the {len(self.stages)} stages runs to the end."
                 )
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Unpickle. In older checkpoints a method has a flag `clip` in the place of a surrogate."""
+        pieces = dict(state)
+        if "clip" in pieces:
+            pieces["surrogate"] = PPOClip() if pieces.pop("clip") else NoClip()
+        self.__dict__.update(pieces)
 
     def num_rollouts(self, group_size: int, num_demonstrations: int = 1) -> int:
         """Rollouts per group.
@@ -186,7 +196,7 @@ class Method:
                     name=active.objective,
                     stage=active.number,
                     rules=active.method.rules,
-                    clip=active.method.clip,
+                    surrogate=active.method.surrogate,
                     lr=stage.lr,
                     num_warmup_iterations=stage.num_warmup_iterations,
                 )
@@ -206,6 +216,12 @@ class Method:
         return self.stages or (Stage(method=self),)
 
     @property
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        """The surrogates that policy weights meet, stage after stage; none of imitation alone."""
+        used = (o for o in self.objectives() if any(rule.stream == "policy" for rule in o.rules))
+        return tuple(objective.surrogate for objective in used)
+
+    @property
     def has_rollouts(self) -> bool:
         """Whether anything is sampled, in any stage."""
         return any(stage.method.num_sampled != 0 for stage in self.all_stages)
@@ -223,10 +239,12 @@ class Method:
             group_size: The config's number of members of a group.
 
         Raises:
-            ValueError: If groups are too small for the method.
+            ValueError: If groups are too small for the method, or a rule reads rewards that no one
+                gives.
         """
         for stage in self.stages:
             stage.method.check(group_size)
+        self._check_rewards_read()
         if self.num_sampled == 0 or self.stages:
             return
         num_rollouts = self.num_rollouts(group_size)
@@ -242,6 +260,16 @@ class Method:
         ]
         num_others = group_size - num_rollouts
         self.advantage.baseline([0.0] * group_size, [*has_prefix, *[True] * num_others])
+
+    def _check_rewards_read(self) -> None:
+        for rule in self.rules:
+            is_graded = rule.region != "demonstration" or self.demonstration_rows.is_member
+            if "reward" in rule.reads and not is_graded:
+                raise ValueError(
+                    f"A rule of method {self.name!r} for demonstrations reads `reward`, but its "
+                    f"demonstrations are not graded: they are rows of {self.demonstration_rows!r}. "
+                    "Use `OneRowPerGroup()`, which makes them members of their groups."
+                )
 
     def __str__(self) -> str:
         """A readable table of the pieces."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, Method
+from prefix_rft_rllib.methods.neighbours import FITTING, UNFITTING
 
 INTRODUCTION = """# Methods
 
@@ -174,9 +175,17 @@ def methods_page(methods: Mapping[str, Callable[..., Method]] = METHODS) -> str:
         "## The ablations of the paper",
         _table(("row", "method", "method_config"), rows),
         DATA_SETTINGS,
+        neighbours(),
         SEARCH,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def neighbours() -> str:
+    """The section on methods that are no functions of the package."""
+    rows = [(_linked(names), missing) for names, missing in UNFITTING]
+    table = _table(("method", "what is missing"), rows)
+    return f"{_linked(FITTING)}\n\n{table}"
 
 
 def _section(name: str, function: Callable[..., Method], text: Documentation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prefix_rft_rllib.core.surrogates import PPOClip
 from prefix_rft_rllib.methods.method import Method, Stage
 
 
@@ -41,8 +42,10 @@ def _pieces(method: Method) -> list[tuple[str, str]]:
         rows.append((f"{rule.region} tokens", f"{rule.stream}: {rule.value!r}"))
         rows.append(("", f"keep {rule.keep!r}, scale {rule.scale!r}"))
     rows.append(("demonstration rows", repr(method.demonstration_rows)))
-    if any(rule.stream == "policy" for rule in method.rules):
-        rows.append(("PPO clip", "on" if method.clip else "off"))
+    if method.surrogates:
+        is_configs = method.surrogate == PPOClip()
+        text = "PPOClip with the config's bounds" if is_configs else repr(method.surrogate)
+        rows.append(("surrogate", text))
     if method.after_step is not None:
         rows.append(("after each step", repr(method.after_step)))
     return rows

@@ -21,9 +21,9 @@ from prefix_rft_rllib.connectors.add_tokens_from_episodes_to_batch import column
 from prefix_rft_rllib.connectors.old_logp_and_entropy import REFERENCE_LOGP
 from prefix_rft_rllib.core.losses import entropy_bonus, kl_to_reference, policy_loss
 from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
+from prefix_rft_rllib.core.old_policy_pass import rows_without_old_policy_pass
 from prefix_rft_rllib.core.random_draws import uniform
-from prefix_rft_rllib.core.token_selection import All
-from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights, token_values
+from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights
 from prefix_rft_rllib.core.tokens import TokenColumns
 from prefix_rft_rllib.prefix_rft_learner import PrefixRFTLearner
 from prefix_rft_rllib.torch.distributed_pool import DistributedPool, LearnerPool
@@ -62,27 +62,20 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
         return self._parallelism.num_passes(own, self._pool)
 
     @override(PrefixRFTLearner)
-    def without_pass(self, columns: dict[str, torch.Tensor]) -> torch.Tensor:
+    def rows_without_old_policy_pass(self, columns: dict[str, torch.Tensor]) -> torch.Tensor:
         """Rows of the first minibatch, whose training pass is the old policy's.
 
-        Only those that are trained whatever their entropies are: not the tokens among which a
-        selection chooses, nor rows that are worth nothing. None at all if a later epoch or
-        importance weights read the values.
+        Only those that are trained whatever that policy's values are: not the rows of a value that
+        reads them, nor those among whose tokens a selection chooses, nor rows that are worth
+        nothing. None at all if a later epoch or importance weights read the values.
         """
         config, minibatch = self.config, columns[row_data.MINIBATCH]
-        is_trained = torch.zeros_like(minibatch, dtype=torch.bool)
         if config.num_epochs > 1 or config.applied_importance_weight_cap is not None:
-            return is_trained
-        is_chosen_from = torch.zeros_like(is_trained)
-        tokens = columns_from_dict(columns)
-        for rule in self._objective.rules:
-            is_region = tokens.in_region(rule.region)
-            if isinstance(rule.keep, All):
-                has_worth = token_values(rule, tokens, self._schedule_iteration) != 0
-                is_trained |= (is_region & has_worth).any(dim=1)
-            else:
-                is_chosen_from |= is_region.any(dim=1)
-        return (minibatch == minibatch.min()) & is_trained & ~is_chosen_from
+            return torch.zeros_like(minibatch, dtype=torch.bool)
+        is_trained = rows_without_old_policy_pass(
+            self._objective.rules, columns_from_dict(columns), self._schedule_iteration
+        )
+        return (minibatch == minibatch.min()) & is_trained
 
     @override(Learner)
     def _create_iterator_if_necessary(
@@ -212,10 +205,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, TorchOptimizersLearner):
             weights,
             logp,
             columns.old_logp,
-            clip_param=config.clip_param,
-            clip_param_high=config.clip_param_high,
-            dual_clip=config.dual_clip,
-            clip=self._objective.clip,
+            self._objective.surrogate.completed_by(config.ppo_clip),
         )
         self._report.add_microbatch(columns, weights, terms)
         loss = terms.loss

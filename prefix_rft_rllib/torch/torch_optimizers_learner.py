@@ -64,7 +64,7 @@ class TorchOptimizersLearner(TorchLearner):
         return torch.optim.AdamW(parameters, lr=self.config.lr, **self._adamw_settings)
 
     def _begin(self, name: str) -> None:
-        """Make an objective the one that is trained: its rules, its clip, its optimizer.
+        """Make an objective the one that is trained: its rules, its surrogate, its optimizer.
 
         RLlib then clips for and steps this optimizer alone; all are in the checkpoint. Those of
         earlier stages lose their state, which nothing will read again.

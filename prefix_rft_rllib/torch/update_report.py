@@ -18,8 +18,10 @@ RATIO_SUMS = tuple(
     for name in (
         metrics.RATIO_PREFIX,
         metrics.RATIO_RESPONSE,
+        metrics.RATIO_DEMONSTRATION,
         metrics.CLIP_FRACTION_PREFIX,
         metrics.CLIP_FRACTION_RESPONSE,
+        metrics.CLIP_FRACTION_DEMONSTRATION,
     )
     for part in ("sum", "count")
 )
@@ -80,6 +82,11 @@ class UpdateReport:
         for name, clip_name, region in (
             (metrics.RATIO_PREFIX, metrics.CLIP_FRACTION_PREFIX, columns.is_prefix),
             (metrics.RATIO_RESPONSE, metrics.CLIP_FRACTION_RESPONSE, columns.is_response),
+            (
+                metrics.RATIO_DEMONSTRATION,
+                metrics.CLIP_FRACTION_DEMONSTRATION,
+                columns.is_demonstration,
+            ),
         ):
             mask = has_weight & region
             self._add_mean(name, terms.ratio, mask)
@@ -128,13 +135,12 @@ class UpdateReport:
         is_kept = torch.zeros_like(columns.is_prefix)
         for rule in prepared.rules:
             value = token_values(rule.rule, columns, iteration)
-            factor = rule.rule.value.shape(columns.old_logp)
+            factor = rule.rule.value.policy_factor(columns.old_logp)
             value = value if factor is None else value * factor
             weight += torch.where(rule.is_kept, value, 0.0).float()
             is_kept |= rule.is_kept
-        is_answer = columns.is_prefix | columns.is_response | columns.is_demonstration
         for row in is_logged.nonzero()[:, 0].tolist():
-            tokens = is_answer[row]
+            tokens = columns.is_answer[row]
             self.rows[int(columns.row_index[row])] = {
                 "entropy": columns.entropy[row][tokens].tolist(),
                 "old_logp": columns.old_logp[row][tokens].tolist(),

@@ -64,6 +64,8 @@ def test_columns_by_hand():
         [[NAN, NAN, NAN, NAN, -0.25, -0.5], [NAN, -1.5, *[NAN] * 4], [NAN] * 6],
     )
     assert columns.advantage.tolist() == [0.75, -0.75, 0.0]
+    # Nobody graded the demonstration.
+    np.testing.assert_array_equal(columns.reward.numpy(), [1.0, 0.0, NAN])
     assert columns.row_index.tolist() == [4, 0, 7]
     # Not representable in float64: the keys never pass through one.
     assert columns.row_key.tolist() == [2**62 + 4, 2**62, 2**62 + 7]
@@ -75,11 +77,17 @@ def test_columns_by_hand():
         "input_ids": torch.int64,
         "region": torch.int8,
         "advantage": torch.float32,
+        "reward": torch.float32,
         "row_index": torch.int64,
         "row_key": torch.int64,
         "is_member": torch.bool,
         "engine_logp": torch.float32,
     }
+
+
+def test_a_demonstration_that_is_a_member_has_its_reward():
+    rows = [make_row("xxDD", reward=1.0), make_row("xxdd", reward=1.0), make_row("xr", reward=0.5)]
+    np.testing.assert_array_equal(token_columns_of(rows).reward.numpy(), [1.0, NAN, 0.5])
 
 
 def test_an_episode_has_the_prompt_behind_it_and_a_step_per_response_token():

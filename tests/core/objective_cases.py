@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from prefix_rft_rllib.core.losses import policy_loss
+from prefix_rft_rllib.core.losses import DEFAULT_CLIP, policy_loss
 from prefix_rft_rllib.core.objectives import Objective
 from prefix_rft_rllib.core.token_weights import prepare_weights
 from prefix_rft_rllib.methods import build
@@ -59,6 +59,12 @@ TABLE: list[tuple[str, dict, list[Slow]]] = [
     ("grpo", {}, [_same(slow.grpo)]),
     ("sft", {}, [_same(slow.sft)]),
     ("sft", {"num_rows_per_problem": 3}, [_same(slow.sft)]),
+    ("dft", {}, [_same(slow.dft)]),
+    ("dft", {"num_rows_per_problem": 2}, [_same(slow.dft)]),
+    ("trsft", {}, [_same(slow.trsft)]),
+    ("trsft", {"threshold": 0.5}, [_same(slow.trsft, threshold=0.5)]),
+    ("psft", {}, [_same(slow.psft)]),
+    ("psft", {"clip_high": 0.05}, [_same(slow.psft, clip_high=0.05)]),
     ("sft_rft", {}, [_same(slow.sft), _same(slow.rft)]),
     ("sft_rft", {"num_sft_iterations": 2, "sft_lr": None}, [_same(slow.sft), _same(slow.rft)]),
     ("rl_with_sft_loss", {}, [_same(slow.rl_with_sft_loss)]),
@@ -113,6 +119,11 @@ def objective_of(name, **settings):
     return build(name, settings).objectives()[0]
 
 
+def with_bounds(objective):
+    """Its surrogate, with the config's default bounds where it has none of its own."""
+    return objective.surrogate.completed_by(DEFAULT_CLIP)
+
+
 def prepared(objective, columns, iteration=0):
     return prepare_weights(objective.rules, columns, max_response_tokens=T_MAX, iteration=iteration)
 
@@ -124,7 +135,7 @@ def loss_and_gradient(objective, columns, logp, *, iteration=0, pieces=None):
     total = 0.0
     for rows in pieces or [torch.arange(columns.num_rows)]:
         part = weights.rows(rows).weights(logp[rows])
-        terms = policy_loss(part, logp[rows], columns.old_logp[rows], clip=objective.clip)
+        terms = policy_loss(part, logp[rows], columns.old_logp[rows], with_bounds(objective))
         terms.loss.backward()
         total += terms.loss.item()
     return total, logp.grad

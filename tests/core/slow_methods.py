@@ -46,14 +46,14 @@ class Tokens:
             if own == code
         ]
 
-    def add_surrogate(self, place, advantage, clip):
+    def add_surrogate(self, place, advantage, clip, high=CLIP):
         """min(rho * A, clip(rho) * A); its slope is rho * A where the first is the smaller."""
         row, position = place
         advantage *= self.importance[row][position]
         rho = math.exp(self.logp[row][position] - self.old_logp[row][position])
         free = bounded = rho * advantage
         if clip:
-            bounded = min(max(rho, 1 - CLIP), 1 + CLIP) * advantage
+            bounded = min(max(rho, 1 - CLIP), 1 + high) * advantage
         self.loss -= min(free, bounded)
         self.objective += min(free, bounded)
         self.gradient[row][position] -= free if free <= bounded else 0.0
@@ -166,6 +166,26 @@ def sft(tokens, *, coeff=1.0, code=DEMONSTRATION, phi=False):
     for row, position in places:
         p = math.exp(tokens.logp[row][position])
         tokens.add_imitation((row, position), coeff * (p * (1 - p) if phi else 1) / len(places))
+
+
+def dft(tokens):
+    """Each token by its own probability."""
+    trsft(tokens, threshold=1)
+
+
+def trsft(tokens, *, threshold=0.1):
+    """Tokens below the threshold by their share of it."""
+    places = tokens.places(DEMONSTRATION)
+    for row, position in places:
+        p = math.exp(tokens.logp[row][position])
+        tokens.add_imitation((row, position), min(1, p / threshold) / len(places))
+
+
+def psft(tokens, *, clip_high=0.28):
+    """PPO with the advantage 1."""
+    places = tokens.places(DEMONSTRATION)
+    for place in places:
+        tokens.add_surrogate(place, 1 / len(places), clip=True, high=clip_high)
 
 
 def rl_with_sft_loss(tokens, *, sft_coeff=1.0):

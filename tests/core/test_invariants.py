@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prefix_rft_rllib.core import tokens
 from prefix_rft_rllib.core.losses import policy_loss
-from prefix_rft_rllib.core.token_values import PolicyShaped, TrajectoryAdvantage, Undecided
+from prefix_rft_rllib.core.token_values import PolicyShaped, TrajectoryAdvantage, Uncertainty
 from prefix_rft_rllib.core.token_weights import ConstantLength, SequenceMean, TokenMean
 from prefix_rft_rllib.methods import METHODS
 from tests.core import objective_cases
@@ -146,7 +146,7 @@ def test_prefix_rft_without_prefixes_is_rft_bit_for_bit():
 
 def test_every_method_is_covered_here():
     assert {case.method for case in CASES} == set(METHODS)
-    assert len(METHODS) == 19
+    assert len(METHODS) == 22
     other_settings = {case.method for case in CASES if "=" in case.name}
     # These three have no setting that reaches a rule.
     assert set(METHODS) - other_settings <= {"rft", "grpo", "dr_po", "freeze_prefix", "update_all"}
@@ -179,8 +179,8 @@ def flip(function):
     [
         ("prefix_rft", TrajectoryAdvantage, "base"),
         ("luffy", PolicyShaped, "base"),
-        ("luffy", PolicyShaped, "shape"),
-        ("chord", Undecided, "shape"),
+        ("luffy", PolicyShaped, "policy_factor"),
+        ("chord", Uncertainty, "policy_factor"),
     ],
 )
 def test_negative_control_a_flipped_value_is_rejected(name, value_class, attribute, monkeypatch):

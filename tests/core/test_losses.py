@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefix_rft_rllib.core.losses import entropy_bonus, kl_to_reference, policy_loss
+from prefix_rft_rllib.core.surrogates import CISPO, GSPO, NoClip, PPOClip
 from prefix_rft_rllib.core.token_weights import TokenWeights
+
+DUAL_CLIP = PPOClip(0.2, dual=3.0)
 
 
 def table(*values):
@@ -28,9 +31,7 @@ def test_the_clip_by_hand():
     # min(-1, 0.8 * -2) = -1.6 clipped; 1.1. Sum 2.6 - 3 + 1 - 1.6 + 1.1 = 0.1.
     logp = table(*map(math.log, (1.5, 1.5, 0.5, 0.5, 1.1))).requires_grad_()
     weight = table(2.0, -2.0, 2.0, -2.0, 1.0)
-    terms = policy_loss(
-        policy_only(weight), logp, torch.zeros(1, 5), clip_param=0.2, clip_param_high=0.3
-    )
+    terms = policy_loss(policy_only(weight), logp, torch.zeros(1, 5), PPOClip(0.2, 0.3))
     assert terms.loss.item() == pytest.approx(-0.1, abs=1e-12)
     assert terms.is_clipped.tolist() == [[True, False, False, True, False]]
     # Where not clipped the gradient is -ratio * weight.
@@ -41,7 +42,7 @@ def test_the_dual_clip_by_hand():
     # Weight -1, ratio 5: -5 without, max(-5, 3 * -1) = -3 with, and then no gradient.
     logp = table(math.log(5.0)).requires_grad_()
     plain = policy_loss(policy_only(table(-1.0)), logp, torch.zeros(1, 1))
-    dual = policy_loss(policy_only(table(-1.0)), logp, torch.zeros(1, 1), dual_clip=3.0)
+    dual = policy_loss(policy_only(table(-1.0)), logp, torch.zeros(1, 1), DUAL_CLIP)
     assert plain.loss.item() == pytest.approx(5.0, abs=1e-12)
     assert dual.loss.item() == 3.0
     assert grad_of(plain.loss, logp).item() == pytest.approx(5.0, abs=1e-9)
@@ -49,7 +50,7 @@ def test_the_dual_clip_by_hand():
     assert (plain.is_clipped.item(), dual.is_clipped.item()) == (False, True)
     # Ratio 2 is below the bound.
     logp = table(math.log(2.0))
-    below = policy_loss(policy_only(table(-1.0)), logp, torch.zeros(1, 1), dual_clip=3.0)
+    below = policy_loss(policy_only(table(-1.0)), logp, torch.zeros(1, 1), DUAL_CLIP)
     assert below.loss.item() == pytest.approx(2.0, abs=1e-12)
     assert not below.is_clipped.any()
 
@@ -79,23 +80,15 @@ def test_the_loss_agrees_with_a_plain_loop(tokens, low, high, dual, clip):
         total -= value + imitation * logp
     policy, imitation, logp, old_logp = (table(*column) for column in zip(*tokens, strict=True))
     logp.requires_grad_()
-    terms = policy_loss(
-        TokenWeights(policy, imitation),
-        logp,
-        old_logp,
-        clip_param=low,
-        clip_param_high=high,
-        dual_clip=dual,
-        clip=clip,
-    )
+    clipped = PPOClip(low, high, dual) if clip else NoClip()
+    terms = policy_loss(TokenWeights(policy, imitation), logp, old_logp, clipped)
     assert terms.loss.item() == pytest.approx(total, rel=1e-9, abs=1e-9)
     assert (terms.policy_loss + terms.imitation_loss).item() == pytest.approx(
         total, rel=1e-9, abs=1e-9
     )
     # A clipped token is one whose gradient the clip removed, and only that.
-    bounds = {"clip_param": low, "clip_param_high": high, "dual_clip": dual}
-    surrogate = policy_loss(policy_only(policy), logp, old_logp, clip=clip, **bounds)
-    free = policy_loss(policy_only(policy), logp, old_logp, clip=False)
+    surrogate = policy_loss(policy_only(policy), logp, old_logp, clipped)
+    free = policy_loss(policy_only(policy), logp, old_logp, NoClip())
     gradient, free_gradient = grad_of(surrogate.loss, logp), grad_of(free.loss, logp)
     assert torch.equal(terms.is_clipped, (gradient == 0) & (policy != 0))
     assert torch.equal(gradient, torch.where(terms.is_clipped, 0, free_gradient))
@@ -109,35 +102,23 @@ def test_clamped_tokens_without_weight_are_not_counted_as_clipped():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("clip", [True, False])
-def test_tokens_without_weight_may_hold_anything(bad, clip):
+@pytest.mark.parametrize("surrogate", [PPOClip(0.2), NoClip(), CISPO(), GSPO()], ids=repr)
+def test_tokens_without_weight_may_hold_anything(bad, surrogate):
     logp = torch.tensor([[bad, -1.0, bad]], requires_grad=True)
     weights = TokenWeights(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.0, 0.5, 0.0]]))
-    terms = policy_loss(weights, logp, torch.tensor([[0.0, -1.0, bad]]), clip=clip)
-    assert terms.loss.item() == pytest.approx(-(1.0 - 0.5))
+    terms = policy_loss(weights, logp, torch.tensor([[0.0, -1.0, bad]]), surrogate)
+    # CISPO's value is log p = -1, not the ratio 1.
+    value = -1.0 if isinstance(surrogate, CISPO) else 1.0
+    assert terms.loss.item() == pytest.approx(-(value - 0.5))
     assert grad_of(terms.loss, logp).tolist() == [[0.0, -1.5, 0.0]]
 
 
 def test_a_clipped_ratio_beyond_float32_has_no_gradient_instead_of_nan():
     logp = torch.tensor([[0.0, 0.0]], requires_grad=True)
     weights = policy_only(torch.tensor([[1.0, -1.0]]))
-    terms = policy_loss(weights, logp, torch.tensor([[-200.0, -200.0]]), dual_clip=3.0)
+    terms = policy_loss(weights, logp, torch.tensor([[-200.0, -200.0]]), DUAL_CLIP)
     assert terms.loss.item() == pytest.approx(-1.2 + 3.0)
     assert grad_of(terms.loss, logp).tolist() == [[0.0, 0.0]]
-
-
-@pytest.mark.parametrize(
-    ("bounds", "name"),
-    [
-        ({"clip_param": 0.0}, "clip_param"),
-        ({"clip_param": 20}, "clip_param"),
-        ({"clip_param_high": -0.1}, "clip_param_high"),
-        ({"dual_clip": 0.5}, "dual_clip"),
-    ],
-)
-def test_bounds_out_of_range_are_refused(bounds, name):
-    with pytest.raises(ValueError, match=f"`{name}` must be"):
-        policy_loss(policy_only(table(1.0)), table(0.0), table(0.0), **bounds)
 
 
 def test_entropy_bonus_is_the_global_mean_over_sampled_tokens():

@@ -90,6 +90,6 @@ def test_the_ablations_differ_from_prefix_rft_in_the_selection_alone(name, keep)
     response, prefix = prefix_rft.rules
     rules = (response,) if keep is None else (response, dataclasses.replace(prefix, keep=keep))
     assert method.rules == rules
-    assert (method.advantage, method.clip) == (prefix_rft.advantage, prefix_rft.clip)
+    assert (method.advantage, method.surrogate) == (prefix_rft.advantage, prefix_rft.surrogate)
     if name not in ("prefix_rft_adaptive", "uniform_schedule"):
         assert method.prefix_sampler == prefix_rft.prefix_sampler

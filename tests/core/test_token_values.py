@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from prefix_rft_rllib.core.coefficients import Complement, WarmupCosine
 from prefix_rft_rllib.core.token_values import (
     Constant,
+    EntropyScaled,
     PolicyShaped,
+    Probability,
     Scheduled,
     TrajectoryAdvantage,
-    Undecided,
+    Uncertainty,
 )
-from tests.token_batches import make_columns
+from tests.token_batches import make_columns, widen
 
 COLUMNS = make_columns(["xrr", "xDD"], [0.5, -2.0])
 MU = WarmupCosine(0.5, 0.1, 10, 20)
@@ -24,7 +26,7 @@ MU = WarmupCosine(0.5, 0.1, 10, 20)
 
 def factor(value, *probabilities):
     logp = torch.tensor([probabilities], dtype=torch.float64).log()
-    return value.shape(logp)[0].tolist()
+    return value.policy_factor(logp)[0].tolist()
 
 
 def test_luffys_factor_by_hand():
@@ -35,8 +37,8 @@ def test_luffys_factor_by_hand():
 
 
 def test_chords_factor_by_hand():
-    assert factor(Undecided(), 0.5, 0.1, 0.9, 1.0) == pytest.approx([0.25, 0.09, 0.09, 0.0])
-    assert Undecided().base(COLUMNS, 3).tolist() == [1.0, 1.0]
+    assert factor(Uncertainty(), 0.5, 0.1, 0.9, 1.0) == pytest.approx([0.25, 0.09, 0.09, 0.0])
+    assert Uncertainty().base(COLUMNS, 3).tolist() == [1.0, 1.0]
 
 
 @given(st.floats(1e-6, 1.0), st.floats(0.01, 5.0))
@@ -59,13 +61,55 @@ def test_luffys_factor_is_the_slope_of_its_objective(p, gamma):
 def test_chords_factor_keeps_its_digits_where_p_is_near_1():
     # In float32 1 - exp(-1e-6) has one digit left.
     logp = torch.tensor([[-1e-6]])
-    assert Undecided().shape(logp).item() == pytest.approx(1e-6, rel=1e-5)
+    assert Uncertainty().policy_factor(logp).item() == pytest.approx(1e-6, rel=1e-5)
     assert logp.exp().item() * (1 - logp.exp().item()) != pytest.approx(1e-6, rel=1e-2)
 
 
-@pytest.mark.parametrize("value", [PolicyShaped(), Undecided()])
+def test_the_capped_probability_by_hand():
+    # DFT: p. TrSFT with 0.1: p / 0.1 up to p = 0.1, then 1.
+    assert factor(Probability(), 0.5, 0.01, 1.0) == pytest.approx([0.5, 0.01, 1.0])
+    assert factor(Probability(0.1), 0.5, 0.01, 0.1, 0.05) == pytest.approx([1.0, 0.1, 1.0, 0.5])
+    assert Probability().base(COLUMNS, 3).tolist() == [1.0, 1.0]
+
+
+def test_the_entropy_of_a_row_by_hand():
+    # Row 1: sampled tokens of 1 and 2 nats: mean 1.5; row 2: 0 and 0.5: 0.25. The 9 of a prompt and
+    # the padding do not count.
+    columns = make_columns(["xrr", "xDD"], [0.5, -2.0], [[9.0, 1.0, 2.0], [9.0, 0.0, 0.5]])
+    for layout in (columns, widen(columns, 2)):
+        plain = EntropyScaled(Constant(0.5)).base(layout, 0)
+        assert plain.tolist() == pytest.approx([0.5 * math.exp(-1.5), 0.5 * math.exp(-0.25)])
+        up = EntropyScaled(TrajectoryAdvantage(), 1.0).base(layout, 0)
+        assert up.tolist() == pytest.approx([0.5 * math.exp(1.5), -2 * math.exp(0.25)])
+    assert EntropyScaled(Constant()).policy_factor(COLUMNS.old_logp) is None
+    inner = EntropyScaled(Probability()).policy_factor(COLUMNS.old_logp)
+    assert torch.equal(inner, COLUMNS.old_logp.exp())
+
+
+@pytest.mark.parametrize("power", [float("nan"), float("inf"), "1", None, True])
+def test_a_power_that_is_no_number_is_refused(power):
+    with pytest.raises(ValueError, match="`power` must be"):
+        EntropyScaled(Constant(), power)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 20, "1", float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(threshold):
+    with pytest.raises(ValueError, match="`threshold` must be"):
+        Probability(threshold)
+
+
+def test_a_value_with_a_factor_of_another_name_is_refused():
+    # It would never be called, and the value would train without it.
+    with pytest.raises(TypeError, match=r"Halved\.shape would never be called: .*policy_factor"):
+
+        class Halved(TrajectoryAdvantage):
+            def shape(self, logp):
+                return 0.5
+
+
+@pytest.mark.parametrize("value", [PolicyShaped(), Uncertainty(), Probability(), Probability(0.1)])
 def test_factors_of_impossible_tokens_are_zero(value):
-    assert value.shape(torch.tensor([[-float("inf"), -200.0]])).tolist() == [[0.0, 0.0]]
+    assert value.policy_factor(torch.tensor([[-float("inf"), -200.0]])).tolist() == [[0.0, 0.0]]
 
 
 def test_a_schedule_multiplies_the_value_and_keeps_its_factor():
@@ -75,9 +119,9 @@ def test_a_schedule_multiplies_the_value_and_keeps_its_factor():
         assert up.tolist() == pytest.approx([0.5 * mu, -2 * mu], rel=1e-6)
         down = Scheduled(Constant(3.0), Complement(MU)).base(COLUMNS, iteration)
         assert down.tolist() == pytest.approx([3 * (1 - mu)] * 2, rel=1e-6)
-    assert Scheduled(Constant(), MU).shape(COLUMNS.old_logp) is None
-    scheduled = Scheduled(Undecided(), MU).shape(COLUMNS.old_logp)
-    assert torch.equal(scheduled, Undecided().shape(COLUMNS.old_logp))
+    assert Scheduled(Constant(), MU).policy_factor(COLUMNS.old_logp) is None
+    scheduled = Scheduled(Uncertainty(), MU).policy_factor(COLUMNS.old_logp)
+    assert torch.equal(scheduled, Uncertainty().policy_factor(COLUMNS.old_logp))
 
 
 @pytest.mark.parametrize("gamma", [0.0, -0.1, float("nan")])
@@ -87,7 +131,8 @@ def test_a_gamma_that_makes_no_sense_is_refused(gamma):
 
 
 def test_values_compare_pickle_and_print():
-    for value in (PolicyShaped(0.2), Undecided(), Constant(2.0), Scheduled(Undecided(), MU)):
+    around = (Scheduled(Uncertainty(), MU), EntropyScaled(Probability(0.1), 1.0))
+    for value in (PolicyShaped(0.2), Uncertainty(), Constant(2.0), *around):
         assert pickle.loads(pickle.dumps(value)) == value
         assert hash(value) == hash(pickle.loads(pickle.dumps(value)))
     assert repr(PolicyShaped(0.2)) == "PolicyShaped(gamma=0.2)"

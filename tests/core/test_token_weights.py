@@ -166,10 +166,12 @@ def test_learners_prepare_the_weights_of_one_learner(columns, data):
 class _TwiceTheProbability(Value):
     """A value with a factor that depends on the current policy, and on the iteration."""
 
+    reads = frozenset({"entropy"})
+
     def base(self, columns, iteration):
         return columns.advantage[:, None] * (columns.entropy + iteration)
 
-    def shape(self, logp):
+    def policy_factor(self, logp):
         return 2 * logp.exp()
 
 

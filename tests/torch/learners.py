@@ -20,7 +20,7 @@ NUM_IDS = 300
 """Ids of the rows' tokens are below this: the tiny model knows them all."""
 
 
-def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, seed=0):
+def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, seed=0, reward=0.0):
     """An episode with all the data of a learner's row; token ids are random."""
     generator = np.random.default_rng([seed, index])
     ids = generator.integers(0, NUM_IDS, len(picture))
@@ -32,6 +32,7 @@ def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, se
         ids[:num_prompt],
         ids[num_prompt:],
         logps=logps,
+        reward=reward,
         custom_data={
             row_data.NUM_PREFIX_TOKENS: num_prefix,
             row_data.IS_DEMONSTRATION: is_demonstration,

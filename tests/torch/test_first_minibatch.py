@@ -27,6 +27,8 @@ NEEDS_NO_PASS = {
     "rl_with_sft_loss": [0, 1, 2, 4],
     "chord": [0, 1, 2],  # demonstrations are worth nothing in the first iteration
     "sft": [4],
+    "dft": [4],
+    "psft": [4],
 }
 
 
@@ -48,7 +50,7 @@ def with_passes(learner):
     """Give every row a pass without gradients."""
     none = torch.zeros(len(PICTURES), dtype=torch.bool)
     piece = learner._learner_connector.connectors[-1]
-    piece._without_pass = lambda columns: none
+    piece._rows_without_old_policy_pass = lambda columns: none
     return learner
 
 
@@ -98,13 +100,13 @@ def test_an_update_is_the_same_as_with_a_pass_for_every_row(config, method, comp
 def test_rows_that_need_no_pass_are_those_of_the_table(config, method):
     learner = build_learner(config.training(method=method, method_config={}))
     found = []
-    own = learner.without_pass
+    own = learner.rows_without_old_policy_pass
 
     def noted(columns):
         found.append(own(columns))
         return found[-1]
 
-    learner._learner_connector.connectors[-1]._without_pass = noted
+    learner._learner_connector.connectors[-1]._rows_without_old_policy_pass = noted
     update(learner, rows())
     assert found[0].nonzero()[:, 0].tolist() == NEEDS_NO_PASS[method]
 
