@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from prefix_rft_rllib.envs.plain_values import Extra, plain
 from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.token_ids import TokenIds
 
@@ -72,7 +73,8 @@ class _Problems(Sequence[Problem]):
 class PackedProblems(_Problems):
     """Problems in flat arrays; a `Problem` is made each time one is asked for.
 
-    Token ids take four bytes each (a tuple of Python ints about 36), texts are UTF-8. Pickled with
+    Token ids take four bytes each (a tuple of Python ints about 36), texts are UTF-8, other columns
+    are bytes that a problem decodes when they are asked for. Pickled with
     protocol 5 the arrays are buffers of their own: whoever hands them out without copying (an
     object store) gives read-only views, and nothing here writes. The token ids of a problem are
     such views.
@@ -84,34 +86,42 @@ class PackedProblems(_Problems):
     def __init__(self, problems: Iterable[Problem]):
         token_rows: list[Sequence[int]] = []
         texts: list[np.ndarray] = []
-        numbers: list[tuple[int, int, int, int]] = []
+        data: list[np.ndarray] = []
+        numbers: list[tuple[int, ...]] = []
         for problem in problems:
             token_rows += [problem.prompt_ids, *problem.demonstrations]
             fields = [getattr(problem, name) for name in _TEXTS]
             listed = (problem.demonstration_texts, problem.demonstration_sources)
             for text in (*fields, *listed[0], *listed[1]):
                 texts.append(np.frombuffer(text.encode(*_ENCODING), np.uint8))
+            data += [_packed(problem.extra), _packed(_listed(problem.messages))]
             # Three counts: a problem made by hand may have demonstrations without texts.
             counts = (len(problem.demonstrations), len(listed[0]), len(listed[1]))
-            numbers.append((problem.num_long_demonstrations, *counts))
+            numbers.append((problem.num_long_demonstrations, *counts, problem.source_number))
         self._tokens = _Rows.of(token_rows, np.int32)
         self._texts = _Rows.of(texts, np.uint8)
-        # Columns: num_long_demonstrations, demonstrations, their texts, their sources.
-        self._numbers = np.array(numbers, np.int32).reshape(-1, 4)
+        self._data = _Rows.of(data, np.uint8)  # `extra` and `messages` of every problem
+        # Columns: num_long_demonstrations, demonstrations, their texts, their sources,
+        # source_number.
+        self._numbers = np.array(numbers, np.int32).reshape(-1, 5)
         self._first_row = _starts(1 + self._numbers[:, 1])
         self._first_text = _starts(len(_TEXTS) + self._numbers[:, 2] + self._numbers[:, 3])
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all arrays."""
-        rows = [part for packed in (self._tokens, self._texts) for part in vars(packed).values()]
+        kinds = (self._tokens, self._texts, self._data)
+        rows = [part for packed in kinds for part in vars(packed).values()]
         return sum(a.nbytes for a in (*rows, self._numbers, self._first_row, self._first_text))
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def _make(self, number: int) -> Problem:
-        num_long, num_demonstrations, num_texts, num_sources = self._numbers[number].tolist()
+        num_long, num_demonstrations, num_texts, num_sources, source = self._numbers[
+            number
+        ].tolist()
+        extra, messages = (self._data[2 * number + i].tobytes() for i in range(2))
         row, first = int(self._first_row[number]), int(self._first_text[number])
         tokens = [TokenIds(self._tokens[row + i]) for i in range(1 + num_demonstrations)]
         texts = [self._text(first + i) for i in range(len(_TEXTS) + num_texts + num_sources)]
@@ -123,6 +133,9 @@ class PackedProblems(_Problems):
             num_long_demonstrations=num_long,
             demonstration_texts=tuple(listed[:num_texts]),
             demonstration_sources=tuple(listed[num_texts:]),
+            extra=Extra.of_bytes(extra),
+            messages=tuple(Extra.of_bytes(messages).get("messages", ())),
+            source_number=source,
         )
 
     def texts(self, name: str) -> list[str]:
@@ -173,6 +186,15 @@ class SelectedProblems(_Problems):
 
     def _make(self, number: int) -> Problem:
         return self._problems[int(self._numbers[number])]
+
+
+def _packed(values: Mapping[str, Any]) -> np.ndarray:
+    extra = values if isinstance(values, Extra) else Extra(plain(values))
+    return np.frombuffer(extra.packed, np.uint8)
+
+
+def _listed(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"messages": [dict(message) for message in messages]} if messages else {}
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:

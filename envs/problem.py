@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefix_rft_rllib.envs.grading import Outcome, boxed, is_accepted, outcome_name
+from prefix_rft_rllib.envs.plain_values import Extra
 from prefix_rft_rllib.envs.prompting import decode_response
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
@@ -19,7 +20,7 @@ class Problem:
     Attributes:
         problem_id: Unique in its `ProblemSet`.
         domain: "math", or what the data says.
-        prompt: The bare problem text.
+        prompt: The bare problem text; of a conversation its last user message.
         prompt_ids: The rendered prompt as token ids.
         answer: The gold answer, as its source writes it; of a code problem its tests
             (`verifiers.code_tests.pack_task`).
@@ -30,6 +31,9 @@ class Problem:
             `max_response_tokens`.
         demonstration_texts: The texts of `demonstrations`.
         demonstration_sources: "file:line" of each of them.
+        extra: The columns of its first row that are no field: plain data by column, read-only.
+        messages: The prompt as the row's own conversation; empty if the row has a text.
+        source_number: Which of `EnvSettings.sources` it is from.
     """
 
     problem_id: str
@@ -43,6 +47,9 @@ class Problem:
     num_long_demonstrations: int = 0
     demonstration_texts: tuple[str, ...] = ()
     demonstration_sources: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=Extra)
+    messages: tuple[Mapping[str, Any], ...] = ()
+    source_number: int = 0
 
     def check(
         self,

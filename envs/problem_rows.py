@@ -1,29 +1,31 @@
-"""Rows of files, datasets and generators, each with the place it came from."""
+"""Rows of files, datasets and functions, each with the place it came from."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prefix_rft_rllib.envs.settings import DataSource
+from prefix_rft_rllib.envs.data_sources import DataSource
+from prefix_rft_rllib.envs.file_rows import FILE_ENDINGS, Rows, read_file
+from prefix_rft_rllib.envs.import_paths import import_function
 
-GENERATORS = ("toy_arithmetic", "toy_code")
-_FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-_LIKELY_FILE_ENDINGS = (*_FILE_ENDINGS, ".json", ".gz", ".csv", ".txt")
+_LIKELY_FILE_ENDINGS = (".gz", ".txt", ".tsv", ".xlsx", ".arrow", ".zip", ".zst", ".parq")
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_SHORT_NAMES = {
+    "toy_arithmetic": "prefix_rft_rllib.envs.toy_arithmetic:generate_rows",
+    "toy_code": "prefix_rft_rllib.envs.toy_code:generate_rows",
+}
 
-Row = Mapping[str, Any]
 
-
-def read_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
+def read_rows(source: DataSource) -> Rows:
     """Yield the rows of one source in their order.
 
     Args:
-        source: A JSONL file (optionally gzip-compressed), a Parquet file, a directory or name for
-            the `datasets` library, or the name of a generator.
+        source: A file (`FILE_ENDINGS`), a directory or name for the `datasets` library, or the
+            import path of a function that gives rows.
 
     Yields:
         Pairs of place ("file:line", lines counted from 1) and row.
@@ -32,25 +34,27 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
         ValueError: If the source cannot be read; a bad line is named by file and line.
     """
     path = Path(source.data)
-    if source.data in GENERATORS:
-        yield from _generated_rows(source)
-    elif path.is_dir():
+    function = _SHORT_NAMES.get(source.data, source.data)
+    if path.is_dir():
         yield from _dataset_rows(source)
-    elif source.data.endswith(_FILE_ENDINGS):
+    elif source.data.endswith(FILE_ENDINGS):
         if not path.is_file():
             raise ValueError(f"env_config['data']: there is no file {source.data!r}.")
         if source.data_config:
             raise ValueError(
                 f"data_config ({dict(source.data_config)!r}) has no meaning for the file "
-                f"{source.data!r}: it is for generators and `datasets.load_dataset`. Remove it."
+                f"{source.data!r}: it is for functions and `datasets.load_dataset`. Remove it."
             )
-        yield from _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path)
+        yield from read_file(path)
     elif path.is_file() or source.data.endswith(_LIKELY_FILE_ENDINGS) or path.is_absolute():
         raise ValueError(
             f"env_config['data']: cannot read {source.data!r}. Readable are existing files ending "
-            f"in {', '.join(_FILE_ENDINGS)}, directories saved by the datasets library, names of "
-            f"Hugging Face datasets, and the generators {', '.join(GENERATORS)}."
+            f"in {', '.join(FILE_ENDINGS)}, directories saved by the datasets library, names of "
+            "Hugging Face datasets, and functions that give rows, such as "
+            "'my_package.my_module:rows'."
         )
+    elif _IMPORT_PATH.fullmatch(function):
+        yield from _function_rows(source, function)
     else:
         yield from _dataset_rows(source)
 
@@ -64,46 +68,7 @@ def fingerprint(source: DataSource) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
-        try:
-            # Iterating bytes splits at "\n" only; str.splitlines would also split at U+2028.
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", _json_row(line, f"{path}:{number}")
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is not a complete gzip file: {error}.") from error
-
-
-def _json_row(line: bytes, place: str) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place}: the line is not UTF-8 text ({error}).") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{place}: the line is not valid JSON ({error}).") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: a row must be a JSON object, got {type(row).__name__}.")
-    return row
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    # pyarrow comes with the datasets library; reading directly needs no cache directory.
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a readable Parquet file: {error}.") from error
-    number = 0
-    for batch in table.to_batches(max_chunksize=1024):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path}:{number}", row
-
-
-def _dataset_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
+def _dataset_rows(source: DataSource) -> Rows:
     import datasets
 
     directory = Path(source.data)
@@ -116,8 +81,8 @@ def _dataset_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
             dataset = datasets.load_dataset(source.data, **source.data_config)
     except Exception as error:  # the library raises many kinds, none of them documented
         raise ValueError(
-            f"env_config['data']: {source.data!r} is no file here and no generator "
-            f"({', '.join(GENERATORS)}), and the datasets library could not load it "
+            f"env_config['data']: {source.data!r} is no file here and no function's import path "
+            "('my_package.my_module:rows'), and the datasets library could not load it "
             f"({type(error).__name__}: {error}). Check the spelling, data_config "
             f"({dict(source.data_config)!r}) and the network, or give a local file."
         ) from error
@@ -136,42 +101,41 @@ def _dataset_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
         yield f"{source.data}:{number}", row
 
 
-def _generated_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
-    from prefix_rft_rllib.envs import toy_arithmetic, toy_code
-
-    generators: dict[str, Callable[..., Sequence[Row]]] = {
-        "toy_arithmetic": toy_arithmetic.generate_rows,
-        "toy_code": toy_code.generate_rows,
-    }
+def _function_rows(source: DataSource, path: str) -> Rows:
+    """Yield what a function of the user's gives; its failures are told as its own."""
     try:
-        rows = generators[source.data](**source.data_config)
+        function = import_function(path, "function", "my_package.my_module:rows")
+    except ValueError as error:
+        raise ValueError(f"env_config['data']: {error}") from error
+    what = f"env_config['data']: the function {source.data!r}"
+    try:
+        inspect.signature(function).bind(**source.data_config)
     except TypeError as error:
         raise ValueError(
-            f"data_config ({dict(source.data_config)!r}) does not fit the generator "
+            f"data_config ({dict(source.data_config)!r}) does not fit the function "
             f"{source.data!r}: {error}."
         ) from error
-    for number, row in enumerate(rows, start=1):
+    except ValueError:  # built into Python, without a signature
+        pass
+    number = 0
+    for number, row in enumerate(_results(function, source, what), start=1):
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"{what} gives {type(row).__name__} {row!r:.80} as row {number}. Every row must be "
+                "a dict of column names to values."
+            )
         yield f"{source.data}:{number}", row
+    if number == 0:
+        raise ValueError(f"{what} gives no rows with data_config {dict(source.data_config)!r}.")
 
 
-def nested_value(row: Row, name: str) -> tuple[bool, Any]:
-    """Look up a field by name or by a dotted path such as "prompt.1.content".
-
-    Args:
-        row: A row; a key that itself contains dots is found first.
-        name: A key, or keys and list positions joined by dots.
-
-    Returns:
-        Whether the field is there, and its value.
-    """
-    if name in row:
-        return True, row[name]
-    value: Any = row
-    for part in name.split("."):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return False, None
-    return True, value
+def _results(function: Callable[..., Any], source: DataSource, what: str) -> Iterator[Any]:
+    number = 0
+    try:
+        for row in function(**source.data_config):
+            number += 1
+            yield row
+    except Exception as error:  # whatever the user's function raises
+        raise ValueError(
+            f"{what} failed after {number} rows ({type(error).__name__}: {error})."
+        ) from error

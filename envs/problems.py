@@ -12,18 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from prefix_rft_rllib.envs.grading import Grader, refuses_answer, reward_of
+from prefix_rft_rllib.envs.grading import Grader, reward_of
 from prefix_rft_rllib.envs.packed_problems import PackedProblems, SelectedProblems
 from prefix_rft_rllib.envs.problem import Problem
+from prefix_rft_rllib.envs.problem_filters import (
+    has_filter,
+    settle_overlaps,
+    unchanged_by_tokenizer,
+    with_gradeable_answer,
+)
 from prefix_rft_rllib.envs.problem_rows import fingerprint
+from prefix_rft_rllib.envs.prompt_renderer import PromptRenderers
 from prefix_rft_rllib.envs.prompting import (
-    PromptRenderer,
     decode_response,
     encode_compactly,
     load_tokenizer,
     smallest_vocab_size,
 )
-from prefix_rft_rllib.envs.raw_problems import RawProblem, read_problems
+from prefix_rft_rllib.envs.raw_problems import read_problems
+from prefix_rft_rllib.envs.row_fields import RawProblem
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.subsets import keep_demonstrations, split_off, without_clashes
 from prefix_rft_rllib.envs.token_ids import TokenIds
@@ -100,9 +107,9 @@ class ProblemSet:
         return smallest_vocab_size(self.tokenizer)
 
     @cached_property
-    def renderer(self) -> PromptRenderer:
-        """How prompts are written."""
-        return PromptRenderer(self.tokenizer, self.settings)
+    def renderers(self) -> PromptRenderers:
+        """How prompts are written, by data source."""
+        return PromptRenderers(self.tokenizer, self.settings)
 
     def by_id(self, problem_id: str) -> Problem:
         """Return one problem of any split.
@@ -187,8 +194,7 @@ def load_problem_set(env_config: Mapping[str, Any]) -> ProblemSet:
         received = _received.get(_key(settings))
         if received is not None:
             return received
-        sources = [*settings.data, *(s for group in settings.held_out_data.values() for s in group)]
-        key = _key([asdict(settings), [fingerprint(s) for s in sources]])
+        key = _key([asdict(settings), [fingerprint(s) for s in settings.sources]])
         if key not in _cache:
             _cache[key] = _load(settings)
             while len(_cache) > _NUM_CACHED_SETS:
@@ -204,15 +210,15 @@ def _key(settings: Any) -> str:
 
 def _load(settings: EnvSettings) -> ProblemSet:
     tokenizer = load_tokenizer(settings.tokenizer)
-    renderer = PromptRenderer(tokenizer, settings)
+    renderers = PromptRenderers(tokenizer, settings)
     counts: Counter[str] = Counter()
     raw = read_problems(settings.data, settings, counts)
-    problems = _build(raw, "train", renderer, tokenizer, settings, counts)
+    problems = _build(raw, "train", renderers, tokenizer, settings, counts)
     problems = split_off(problems, settings.held_out_fraction)
     problems = keep_demonstrations(problems, settings.demonstration_fraction, counts)
     for name, sources in settings.held_out_data.items():
         raw = read_problems(sources, settings, counts)
-        held_out = _build(raw, name, renderer, tokenizer, settings, counts)
+        held_out = _build(raw, name, renderers, tokenizer, settings, counts)
         problems += without_clashes(held_out, name, problems, counts)
     for problem in problems:
         counts["problems"] += 1
@@ -231,15 +237,18 @@ def _load(settings: EnvSettings) -> ProblemSet:
 def _build(
     raw: list[RawProblem],
     split: str,
-    renderer: PromptRenderer,
+    renderers: PromptRenderers,
     tokenizer: Any,
     settings: EnvSettings,
     counts: Counter[str],
 ) -> list[Problem]:
     """Tokenise problems and apply the filters."""
-    prompt_ids = renderer.encode([renderer.text(item.prompt) for item in raw])
+    prompts = [renderers.text(item) for item in raw]
+    settle_overlaps(raw, prompts, settings, counts)
+    prompt_ids = renderers.encode(raw, prompts)
     texts = [text for item in raw for _, text in item.demonstrations]
     demonstration_ids = encode_compactly(tokenizer, texts)
+    filters = [settings.of_source(source).filters for source in settings.sources]
     problems = []
     for item, ids in zip(raw, prompt_ids, strict=True):
         complete = [
@@ -247,12 +256,13 @@ def _build(
             for source, _ in item.demonstrations
         ]
         if len(ids) > settings.max_prompt_tokens:
-            if "prompt_too_long" not in settings.filters:
+            if "prompt_too_long" not in filters[item.source_number]:
                 raise ValueError(_too_long_message(item, len(ids), settings))
             counts["dropped_prompt_too_long"] += 1
             continue
         fits = [len(token_ids) <= settings.max_response_tokens for token_ids in complete]
-        if split == "train" and not any(fits) and "no_demonstration" in settings.filters:
+        needs_one = split == "train" and "no_demonstration" in filters[item.source_number]
+        if needs_one and not any(fits):
             counts["dropped_no_demonstration"] += 1
             continue
         kept = [entry for entry, fit in zip(item.demonstrations, fits, strict=True) if fit]
@@ -268,10 +278,15 @@ def _build(
             num_long_demonstrations=fits.count(False),
             demonstration_texts=tuple(text for _, text in kept),
             demonstration_sources=tuple(source for source, _ in kept),
+            extra=item.extra,
+            messages=item.messages,
+            source_number=item.source_number,
         )
         problems.append(problem)
-    if "no_parseable_answer" in settings.filters:
-        problems = _with_gradeable_answer(problems, settings, counts)
+    if has_filter("changed_by_tokenizer", settings):
+        problems = unchanged_by_tokenizer(problems, renderers, tokenizer, settings, counts)
+    if has_filter("no_parseable_answer", settings):
+        problems = with_gradeable_answer(problems, settings, counts)
     return problems
 
 
@@ -294,13 +309,3 @@ def _too_long_message(item: RawProblem, num_tokens: int, settings: EnvSettings) 
         f"max_prompt_tokens ({settings.max_prompt_tokens}). Raise max_prompt_tokens, or set "
         "filters=['prompt_too_long'] to drop and count such problems."
     )
-
-
-def _with_gradeable_answer(
-    problems: list[Problem], settings: EnvSettings, counts: Counter[str]
-) -> list[Problem]:
-    """Drop refused answers only: every process has to keep the same problems."""
-    outcomes = Grader(settings.verifier, settings.verifier_config).grade_answers(problems)
-    kept = [p for p, o in zip(problems, outcomes, strict=True) if not refuses_answer(o, p)]
-    counts["dropped_no_parseable_answer"] += len(problems) - len(kept)
-    return kept

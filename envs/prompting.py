@@ -1,4 +1,4 @@
-"""Tokenizer and text: load, render a problem as a prompt, encode, decode, find lost text."""
+"""Tokenizer and text: load, encode, decode, find lost text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from prefix_rft_rllib.envs.settings import EnvSettings
-from prefix_rft_rllib.envs.token_ids import TokenIds
 
 _NUM_ENCODED_AT_A_TIME = 256
 
@@ -132,71 +129,3 @@ def lost_piece(text: str, decoded: str) -> str | None:
         f"{text[start : start + 20]!r} at character {start} comes back as "
         f"{decoded[start : start + 20]!r}"
     )
-
-
-def _leading_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Return the tokens that the tokenizer puts in front of every text by itself."""
-    plain, with_added = encode_plain(tokenizer, ["a"])[0], tokenizer("a")["input_ids"]
-    for start in range(len(with_added)):
-        if with_added[start : start + len(plain)] == plain:
-            return tuple(with_added[:start])
-    return ()
-
-
-class PromptRenderer:
-    """Turn bare problem texts into prompts for one tokenizer.
-
-    The order is: `prompt_template` around the problem, then the chat template with the system
-    prompt, or, without a chat template, the system prompt and an empty line in front.
-
-    A chat template writes its own special tokens. Without one, the tokens that the tokenizer puts
-    in front (a begin-of-text token) are kept as `leading_ids`; those it would append are not, since
-    the model has to continue the text.
-
-    Args:
-        tokenizer: A transformers tokenizer.
-        settings: System prompt, prompt template and whether to use the chat template.
-
-    Raises:
-        ValueError: If `chat_template=True` and the tokenizer has none.
-    """
-
-    def __init__(self, tokenizer: Any, settings: EnvSettings):
-        self._tokenizer = tokenizer
-        self._system_prompt = settings.system_prompt
-        self._template = settings.prompt_template or "{prompt}"
-        has_template = bool(getattr(tokenizer, "chat_template", None))
-        if settings.chat_template and not has_template:
-            raise ValueError(
-                f"env_config['chat_template'] is True, but the tokenizer in "
-                f"{settings.tokenizer!r} has no chat template. Use None or False and a "
-                "prompt_template."
-            )
-        self.uses_chat_template = has_template and settings.chat_template is not False
-        self.leading_ids = () if self.uses_chat_template else _leading_ids(tokenizer)
-
-    def text(self, prompt: str) -> str:
-        """Render one bare problem text as the text that the model reads."""
-        # str.format would trip over the braces of LaTeX.
-        content = self._template.replace("{prompt}", prompt)
-        if not self.uses_chat_template:
-            return content if not self._system_prompt else f"{self._system_prompt}\n\n{content}"
-        messages = [{"role": "user", "content": content}]
-        if self._system_prompt:
-            messages.insert(0, {"role": "system", "content": self._system_prompt})
-        try:
-            return self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
-        except Exception as error:  # jinja2's TemplateError, and whatever the template calls
-            raise ValueError(
-                f"The tokenizer's chat template refused a prompt ({type(error).__name__}: {error})."
-                " Some templates know no system message: put it into prompt_template, or set "
-                "chat_template=False."
-            ) from error
-
-    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Encode rendered prompts: `leading_ids`, then the text."""
-        leading = np.array(self.leading_ids, np.int32)
-        rows = encode_compactly(self._tokenizer, texts)
-        return [TokenIds(np.concatenate([leading, ids])) for ids in rows]

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from prefix_rft_rllib.envs.data_sources import DataSource, data_sources, held_out_sources
+from prefix_rft_rllib.envs.prompt_settings import (
+    check_prompt_settings,
+    checked_extra_fields,
+    checked_fields,
+)
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
-FILTERS = ("prompt_too_long", "no_demonstration", "no_parseable_answer")
-FIELDS = (
-    *("prompt", "answer", "demonstration", "id", "problem_id", "domain"),
-    *("tests", "entry_point"),
+FILTERS = (
+    *("prompt_too_long", "no_demonstration", "no_parseable_answer"),
+    "changed_by_tokenizer",
 )
-_RESERVED_SPLITS = ("train",)
-_TEXT = ("data", "tokenizer", "system_prompt", "prompt_template", "verifier")
+_TEXT = ("tokenizer", "system_prompt", "prompt_template", "verifier")
 _COUNTS = ("max_prompt_tokens", "max_response_tokens", "vocab_size")
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """One place that problems come from.
-
-    Attributes:
-        data: A file, a directory, a Hugging Face datasets name, or a generator's name.
-        data_config: Keyword arguments of the generator or of `datasets.load_dataset`.
-    """
-
-    data: str
-    data_config: Mapping[str, Any] = field(default_factory=dict)
+_BOOLS = ("cut_prefix_before_answer", "drop_template_overlap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +34,13 @@ class EnvSettings:
 
     data: tuple[DataSource, ...]
     tokenizer: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] | str | None = None
+    extra_fields: tuple[str, ...] | None = None
     system_prompt: str | None = None
     prompt_template: str | None = None
     chat_template: bool | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    drop_template_overlap: bool = False
     max_prompt_tokens: int = 1024  # LUFFY's recipe, which the paper follows (App. A)
     max_response_tokens: int = 8192
     held_out_fraction: float = 0.0
@@ -83,101 +78,76 @@ class EnvSettings:
                     f"env_config[{key!r}] is missing: the environment needs {what}. Set "
                     f'env_config={{"{key}": ...}} (see docs/problems.md).'
                 )
-        values["data"] = _sources("data", values["data"], values.pop("data_config", None) or {})
-        values["held_out_data"] = _held_out_sources(values.get("held_out_data") or {})
+        data_config = values.pop("data_config", None) or {}
+        values["data"] = data_sources("data", values["data"], data_config)
+        values["held_out_data"] = held_out_sources(values.get("held_out_data") or {})
         values["tokenizer"] = str(values["tokenizer"])
-        _check_types(values)
-        values["filters"] = _checked_filters(values.get("filters", ()))
-        if "rewards" in values:
-            values["rewards"] = _checked_rewards(values["rewards"])
-        settings = cls(**values)
+        settings = cls(**_checked(values))
         _check_combinations(settings)
+        for source in settings.sources:
+            settings.of_source(source)
+        return settings
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """All sources: those of `data`, then those of the held-out sets."""
+        held_out = [source for group in self.held_out_data.values() for source in group]
+        return (*self.data, *held_out)
+
+    def of_source(self, source: DataSource) -> EnvSettings:
+        """The settings with those that a source has for itself.
+
+        Raises:
+            ValueError: If one of these is wrong; the source is named.
+        """
+        if not source.own:
+            return self
+        try:
+            settings = replace(self, **_checked(dict(source.own)))
+            _check_combinations(settings)
+        except ValueError as error:
+            raise ValueError(f"The data source {source.data!r} by itself: {error}") from error
         return settings
 
 
-def _sources(key: str, data: Any, data_config: Any) -> tuple[DataSource, ...]:
-    """Normalise a path, a dict or a list of these."""
-    if not isinstance(data_config, Mapping):
-        raise ValueError(
-            f"env_config['data_config'] must be a dict of keyword arguments, got {data_config!r}."
-        )
-    entries = list(data) if isinstance(data, list | tuple) else [data]
-    if not entries:
-        raise ValueError(f"env_config[{key!r}] is an empty list: name at least one source.")
-    if data_config and len(entries) > 1:
-        raise ValueError(
-            "env_config['data_config'] is set, but 'data' is a list: it is not clear which source "
-            'it belongs to. Write {"data": ..., "data_config": {...}} as the list\'s entry.'
-        )
-    return tuple(_source(key, entry, data_config) for entry in entries)
-
-
-def _source(key: str, entry: Any, data_config: Mapping[str, Any]) -> DataSource:
-    if isinstance(entry, Mapping):
-        unknown = set(entry) - {"data", "data_config"}
-        if unknown or "data" not in entry:
-            raise ValueError(
-                f"env_config[{key!r}] has an entry with the keys {sorted(map(str, entry))}. "
-                'Allowed: "data" (needed) and "data_config".'
-            )
-        return _source(key, entry["data"], entry.get("data_config") or data_config)
-    if not isinstance(entry, str) and not hasattr(entry, "__fspath__"):
-        raise ValueError(
-            f"env_config[{key!r}] must be a path, a dataset name, a dict with 'data', or a list of "
-            f"these, got {entry!r} ({type(entry).__name__})."
-        )
-    if not isinstance(data_config, Mapping):
-        raise ValueError(f"data_config of {str(entry)!r} must be a dict, got {data_config!r}.")
-    return DataSource(str(entry), dict(data_config))
-
-
-def _held_out_sources(held_out: Any) -> dict[str, tuple[DataSource, ...]]:
-    if not isinstance(held_out, Mapping):
-        raise ValueError(
-            "env_config['held_out_data'] must map a name to a source, for example "
-            f'{{"math500": "eval_math500.jsonl"}}, got {held_out!r}.'
-        )
-    for name in held_out:
-        if not isinstance(name, str) or not name or name in _RESERVED_SPLITS:
-            raise ValueError(
-                f"env_config['held_out_data'] has the name {name!r}. A name is a non-empty text "
-                f"other than {', '.join(map(repr, _RESERVED_SPLITS))}."
-            )
-    return {name: _sources("held_out_data", data, {}) for name, data in held_out.items()}
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """Check some keys, each by itself, and normalise them; sources are checked already."""
+    _check_types(values)
+    if "filters" in values:
+        values["filters"] = _checked_filters(values["filters"])
+    if "fields" in values:
+        values["fields"] = checked_fields(values["fields"])
+    if "extra_fields" in values:
+        values["extra_fields"] = checked_extra_fields(values["extra_fields"])
+    if "rewards" in values:
+        values["rewards"] = _checked_rewards(values["rewards"])
+    check_prompt_settings(values)
+    return values
 
 
 def _check_types(values: dict[str, Any]) -> None:
     """Check plain values that are present; sources are checked where they are normalised."""
-    for key in _TEXT[1:]:
+    for key in _TEXT:
         value = values.get(key)
         if value is not None and not isinstance(value, str):
             raise ValueError(f"env_config[{key!r}] must be text, got {value!r}.")
     for key in _COUNTS:
-        value = values.get(key)
+        value = values.get(key, 1)
         if value is None and key == "vocab_size":
             continue
-        value = values.setdefault(key, getattr(EnvSettings, key))
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
                 f"env_config[{key!r}] must be a whole number of at least 1, got {value!r}."
             )
-    for key in ("verifier_config", "fields", "rewards"):
+    for key in ("verifier_config", "rewards"):
         if key in values and not isinstance(values[key], Mapping):
             raise ValueError(f"env_config[{key!r}] must be a dict, got {values[key]!r}.")
-    for key, allowed in (("cut_prefix_before_answer", (True, False)), ("chat_template", (None,))):
-        value = values.get(key, allowed[0])
-        if not isinstance(value, bool) and value not in allowed:
-            choices = "True or False" if None not in allowed else "None, True or False"
-            raise ValueError(f"env_config[{key!r}] must be {choices}, got {value!r}.")
+    for key in _BOOLS:
+        if not isinstance(values.get(key, True), bool):
+            raise ValueError(f"env_config[{key!r}] must be True or False, got {values[key]!r}.")
     for key in ("held_out_fraction", "demonstration_fraction"):
         if key in values:
             _check_fraction(key, values[key], may_be_one=key == "demonstration_fraction")
-    for ours, theirs in values.get("fields", {}).items():
-        if ours not in FIELDS or not isinstance(theirs, str) or not theirs:
-            raise ValueError(
-                f"env_config['fields'] has {ours!r}: {theirs!r}. It maps our field names "
-                f"({', '.join(FIELDS)}) to the names of your data."
-            )
 
 
 def _check_fraction(key: str, value: Any, *, may_be_one: bool) -> None:
@@ -218,12 +188,6 @@ def _checked_rewards(rewards: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _check_combinations(settings: EnvSettings) -> None:
-    template = settings.prompt_template
-    if template is not None and "{prompt}" not in template:
-        raise ValueError(
-            f"env_config['prompt_template'] ({template!r}) does not contain {{prompt}}: "
-            "the problem would not reach the model."
-        )
     if settings.held_out_fraction > 0 and "held_out" in settings.held_out_data:
         raise ValueError(
             "env_config['held_out_data'] has the name 'held_out', which is the name of the part "

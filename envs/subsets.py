@@ -95,10 +95,14 @@ def without_clashes(
             len(held_out),
             name,
         )
-    return [
-        replace(p, problem_id=f"{name}/{p.problem_id}") if p.problem_id in ids else p
-        for p in held_out
-    ]
+    renamed = []
+    for problem in held_out:
+        problem_id = problem.problem_id
+        while problem_id in ids:
+            problem_id = f"{name}/{problem_id}"
+        ids.add(problem_id)
+        renamed.append(replace(problem, problem_id=problem_id))
+    return renamed
 
 
 def _without_demonstrations(problem: Problem) -> Problem:

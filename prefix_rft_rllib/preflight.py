@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefix_rft_rllib.envs.answer_cut import answer_cut
-from prefix_rft_rllib.envs.grading import Outcome, boxed, is_accepted, outcome_name, refuses_answer
+from prefix_rft_rllib.envs.grading import Outcome, is_accepted, outcome_name, refuses_answer
+from prefix_rft_rllib.envs.lossless import decoded_texts
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
-from prefix_rft_rllib.envs.prompting import decode_all, encode_plain, lost_piece
-from prefix_rft_rllib.envs.verifiers.code_tests import is_task
+from prefix_rft_rllib.envs.prompting import decode_all
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
+from prefix_rft_rllib.terminal_text import without_controls
 
 _NUM_LISTED = 5
 _NUM_SHOWN_CHARACTERS = 600
@@ -78,19 +79,27 @@ class PreflightReport:
         lines = [
             f"Preflight: {self.num_problems} problems, {num_demonstrations} demonstrations, "
             f"{self.seconds:.1f} s",
-            "  counts: " + ", ".join(f"{key} {value}" for key, value in self.counts.items()),
+            "  counts: " + ", ".join(f"{without_controls(k)} {v}" for k, v in self.counts.items()),
             f"  gold answers: {self.num_problems - self.num_ungradeable} of {self.num_problems} "
             "gradeable",
             "  demonstrations: "
             + (", ".join(f"{k} {v}" for k, v in sorted(self.verdicts.items())) or "none"),
         ]
+        num_repeating = self.counts.get("demonstrations_repeating_the_prompt", 0)
+        if num_repeating:
+            lines.append(
+                f"  warning: {num_repeating} demonstrations begin with a tag that the chat "
+                "template has already opened, such as <think>; "
+                "env_config['drop_template_overlap']=True drops it from them."
+            )
         if self.rejected:
             lines.append(
                 f"  warning: {len(self.rejected)} of {num_demonstrations} demonstrations are not "
                 "accepted by the verifier; prefixes of them may mislead."
             )
             for item in self.rejected[:_NUM_LISTED]:
-                lines.append(f"    {item.source} ({item.problem_id}): {item.verdict}")
+                where = f"{item.source} ({item.problem_id})"
+                lines.append(f"    {without_controls(where)}: {item.verdict}")
             if len(self.rejected) > _NUM_LISTED:
                 lines.append(f"    ... and {len(self.rejected) - _NUM_LISTED} more")
         lines += ["One prompt, as the model reads it:", _indented(self.prompt)]
@@ -148,38 +157,16 @@ def check_lossless(problem_set: ProblemSet) -> None:
     Raises:
         ValueError: If a text changes; names file, line and the lost piece of the first.
     """
-    tokenizer, renderer = problem_set.tokenizer, problem_set.renderer
-    num_leading = len(renderer.leading_ids)
-    places: list[tuple[str, str]] = []  # "file:line" and field
-    texts: list[str] = []
-    rows: list[Sequence[int]] = []
-    for problem in problem_set.problems:
-        places.append((problem.source, "prompt"))
-        texts.append(renderer.text(problem.prompt))
-        rows.append(problem.prompt_ids[num_leading:])
-        for source, text, token_ids in zip(
-            problem.demonstration_sources,
-            problem.demonstration_texts,
-            problem.demonstrations,
-            strict=True,
-        ):
-            places.append((source, "demonstration"))
-            texts.append(text)
-            rows.append(token_ids if text.endswith(tokenizer.eos_token) else token_ids[:-1])
-    compared = [problem for problem in problem_set.problems if not is_task(problem.answer)]
-    answers = [boxed(problem.answer) for problem in compared]
-    places += [(problem.source, "answer") for problem in compared]
-    texts += answers
-    rows += encode_plain(tokenizer, answers)
-    decoded = decode_all(tokenizer, rows, skip_special_tokens=False)
-    changed = [i for i, text in enumerate(texts) if text != decoded[i]]
+    texts = decoded_texts(problem_set.problems, problem_set.renderers, problem_set.tokenizer)
+    changed = [text for text in texts if text.is_changed]
     if changed:
-        source, field_name = places[changed[0]]
+        first = changed[0]
         raise ValueError(
-            f"{source}: field {field_name!r}: the tokenizer loses text: "
-            f"{lost_piece(texts[changed[0]], decoded[changed[0]])}. {len(changed)} of {len(texts)} "
-            "texts are changed by decode(encode(text)). Use a tokenizer that keeps every text "
-            "(byte-level, or with byte fallback and without a normalizer), or mend the data."
+            f"{first.place}: field {first.field_name!r}: the tokenizer loses text: {first.lost}. "
+            f"{len(changed)} of {len(texts)} texts are changed by decode(encode(text)). Use a "
+            "tokenizer that keeps every text (byte-level, or with byte fallback and without a "
+            "normalizer), mend the data, or set filters=['changed_by_tokenizer'] to drop and count "
+            "such problems and demonstrations."
         )
 
 
@@ -248,7 +235,7 @@ def _indented(text: str) -> str:
         left_out = len(text) - 2 * _NUM_SHOWN_CHARACTERS
         head, tail = text[:_NUM_SHOWN_CHARACTERS], text[-_NUM_SHOWN_CHARACTERS:]
         text = f"{head}\n[... {left_out} characters ...]\n{tail}"
-    return "\n".join(f"  | {line}" for line in text.split("\n"))
+    return "\n".join(f"  | {without_controls(line)}" for line in text.split("\n"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -257,7 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m prefix_rft_rllib.preflight",
         description="Check problems, tokenizer and verifier before training.",
     )
-    parser.add_argument("--data", nargs="+", required=True, help="files, datasets or a generator")
+    parser.add_argument(
+        "--data", nargs="+", required=True, help="files, datasets, functions that give rows"
+    )
     parser.add_argument("--tokenizer", required=True, help="directory of the model or tokenizer")
     parser.add_argument("--max-prompt-tokens", type=int)
     parser.add_argument("--max-response-tokens", type=int)
@@ -279,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = preflight(load_problem_set(env_config))
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_controls(str(error))}", file=sys.stderr)
         return 1
     print(report.render())
     return 0

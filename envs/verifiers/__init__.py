@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from prefix_rft_rllib.envs.import_paths import import_function
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
 from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
@@ -134,20 +134,10 @@ _BY_NAME: dict[str, Callable[[Mapping[str, Any]], Verifier]] = {
 
 
 def _import_function(path: str) -> Callable[..., Any]:
-    module_name, _, function_name = path.replace(":", ".").rpartition(".")
-    if not module_name:
+    if not path.replace(":", ".").rpartition(".")[0]:
         known = ", ".join(map(repr, _BY_NAME))
         raise ValueError(
             f"unknown verifier {path!r}; known: {known}, or the import path of your own "
             "function, such as 'my_package.my_module:verify'."
         )
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"the verifier {path!r} cannot be imported: {error}. Give the import path of a "
-            "function, such as 'my_package.my_module:verify'."
-        ) from error
-    if not callable(function):
-        raise ValueError(f"the verifier {path!r} is a {type(function).__name__}, not a function.")
-    return function
+    return import_function(path, "verifier", "my_package.my_module:verify")

@@ -33,7 +33,7 @@ def test_gzip_line_separators_and_carriage_returns_are_read(config, tmp_path):
         ('{"prompt": "x", "answer": NaN}', "field 'answer' is the float nan"),
         ('{"prompt": "x", "solution": ["1"]}', "field 'solution' must be text, got list"),
         ('{"prompt": "x", "answer": "1", "demonstration": 7}', "field 'demonstration' must be"),
-        ('{"prompt": "x", "answer": "1", "demonstrations": [""]}', "field 'demonstrations' must"),
+        ('{"prompt": "x", "answer": "1", "demonstrations": [7]}', "field 'demonstrations' must"),
         ("\udcff", "not UTF-8"),
     ],
 )
@@ -71,7 +71,8 @@ def test_fields_can_be_renamed_and_reached_with_dots(config, write_rows):
     message = error_of(config, fields={"answer": "gold"})
     assert "no field 'gold'" in message
     assert "id, prompt, answer, demonstration" in message
-    assert "prompt.1.content" in error_of(config, data=write_rows([{**row, "answer": "1"}]))
+    part = {"prompt": {"text": "2 ?"}, "answer": "2"}
+    assert "prompt.1.content" in error_of(config, data=write_rows([part]))
 
 
 def test_parquet_and_saved_datasets_give_the_same_problems_as_jsonl(config, tmp_path):
