@@ -80,7 +80,10 @@ def _json_rows(path: Path) -> Rows:
 
 def _object(row: Any, place: str) -> Row:
     if not isinstance(row, dict):
-        raise ValueError(f"{place}: a row must be a JSON object, got {type(row).__name__}.")
+        hint = (
+            " A list of objects belongs into a file named .json." if isinstance(row, list) else ""
+        )
+        raise ValueError(f"{place}: a row must be a JSON object, got {type(row).__name__}.{hint}")
     return row
 
 

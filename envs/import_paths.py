@@ -34,6 +34,7 @@ def import_function(path: str, what: str, example: str) -> Callable[..., Any]:
         ) from error
     if not callable(function):
         raise ValueError(
-            f"the {what} {path!r} is of the type {type(function).__name__}, not a function. {advice}"
+            f"the {what} {path!r} is of the type {type(function).__name__}, not a function. "
+            f"{advice}"
         )
     return function

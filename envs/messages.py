@@ -36,6 +36,23 @@ def decoded(value: Any) -> Any:
     return value
 
 
+def unzipped(value: Any) -> Any:
+    """Turn a dict of lists of roles and contents, as `datasets` stores sequences, into messages.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        The list of messages; `value` itself if it is no such dict.
+    """
+    columns = list(value.values()) if isinstance(value, Mapping) and _is_message(value) else []
+    if not columns or not all(isinstance(column, list) for column in columns):
+        return value
+    if len({len(column) for column in columns}) > 1:
+        return value
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
 def is_conversation(value: Any) -> bool:
     """Return whether a value is a list of messages; null entries, as tables have them, are left."""
     if not isinstance(value, list):
@@ -61,7 +78,7 @@ def conversation_of(value: Any) -> list[dict[str, Any]] | None:
     Raises:
         ValueError: If a message has no role, or a content that is no text.
     """
-    found = decoded(value)
+    found = unzipped(decoded(value))
     if is_conversation(found):
         return [_checked(message, number) for number, message in enumerate(found) if message]
     looks_like_one = isinstance(found, str) and found.lstrip().startswith("[{")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefix_rft_rllib.envs.messages import conversation_of
+from prefix_rft_rllib.envs.messages import conversation_of, unzipped
 from prefix_rft_rllib.envs.plain_values import NotPlainError, is_missing, plain
 from prefix_rft_rllib.envs.row_forms import Form, form_of, nested_value
 
@@ -63,7 +63,7 @@ class RowFields:
                 )
             if not is_missing(value) or (value is not None and field_name == "answer"):
                 self.used[field_name] = name
-                return name, value
+                return name, unzipped(value)
         return (names[0] if names else field_name), None
 
     def text(self, field_name: str) -> str | None:

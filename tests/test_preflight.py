@@ -7,7 +7,7 @@ import pytest
 
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.preflight import main, preflight
-from tests.envs.small_tokenizers import END, save_byte_level_bpe, save_lossy_words
+from tests.envs.small_tokenizers import END, save_byte_level_bpe, save_lossy_words, save_normalising
 
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 ROWS = [
@@ -142,6 +142,52 @@ def test_the_command_prints_the_report_or_one_error(bpe, tmp_path, capsys):
     assert "Preflight: 1 problems, 1 demonstrations" in capsys.readouterr().out
     assert main([*arguments, "--env-config", '{"held_out_fraction": 20}']) == 1
     assert "error: env_config['held_out_fraction'] must be in [0, 1)" in capsys.readouterr().err
+
+
+def test_texts_that_a_normalising_tokenizer_changes_can_be_dropped(problem_set, tmp_path):
+    tokenizer = save_normalising(tmp_path / "normalising")
+    fine = {"prompt": "what is 2 + 3 ?", "answer": "5"}
+    rows = [
+        {
+            **fine,
+            "id": "a",
+            "demonstrations": ["so \\boxed{5}", "So \\boxed{5}", "e\u0301 \\boxed{5}"],
+        },
+        {**fine, "id": "b", "prompt": "What is 3 + 9 ?", "answer": "12"},
+        {**fine, "id": "c", "prompt": "x\ufb01 ?"},
+        {**fine, "id": "d", "prompt": "9 ?", "answer": "X"},
+        {**fine, "id": "e", "prompt": "8 ?", "demonstration": "\uff18"},
+    ]
+    with pytest.raises(ValueError, match=r"jsonl:1: field 'demonstration': the tokenizer loses"):
+        preflight(problem_set(rows, tokenizer=tokenizer), progress=False)
+    problems = problem_set(rows, tokenizer=tokenizer, filters=["changed_by_tokenizer"])
+    assert [p.problem_id for p in problems.train] == ["a", "e"]
+    assert [p.demonstration_texts for p in problems.train] == [("so \\boxed{5}",), ()]
+    assert problems.counts["dropped_changed_by_tokenizer"] == 3
+    assert problems.counts["demonstrations_changed_by_tokenizer"] == 3
+    assert preflight(problems, progress=False).verdicts == {"CORRECT": 1}
+    both = ["changed_by_tokenizer", "no_demonstration"]
+    problems = problem_set(rows, tokenizer=tokenizer, filters=both)
+    assert [p.problem_id for p in problems.train] == ["a"]
+
+
+def test_control_characters_are_shown_and_not_obeyed(problem_set, bpe, tmp_path, capsys):
+    text = "so \x1b[2J\x07\u202e é 中\r\n \\boxed{6}"
+    row = {"id": "\x1b[31m", "prompt": f"What is 2 \0 + 3 ?\n{text}", "answer": "5"}
+    shown = preflight(problem_set([{**row, "demonstration": text}]), progress=False).render()
+    assert not {"\x1b", "\x07", "\u202e", "\r", "\0"} & set(shown)
+    assert "  | <|turn|>user: What is 2 \\x00 + 3 ?\n  | so \\x1b[2J\\x07\\u202e é 中\\r\n" in shown
+    assert "data.jsonl:1 (\\x1b[31m): WRONG" in shown
+    path = tmp_path / "\x1b.jsonl"
+    path.write_text("{")
+    assert main(["--data", str(path), "--tokenizer", bpe]) == 1
+    assert "\\x1b.jsonl:1: the line is not valid JSON" in capsys.readouterr().err
+
+
+def test_the_report_names_the_form_of_the_rows(problem_set):
+    row = {"prompt": [{"role": "user", "content": "2 ?"}], "answer": "2"}
+    text = preflight(problem_set([row]), progress=False).render()
+    assert "rows_in_form:trl 1" in text
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the data in ../shared/data")

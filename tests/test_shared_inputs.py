@@ -40,7 +40,8 @@ def test_missing_weights_are_found_before_anything_is_shared(
 
 @pytest.mark.integration
 def test_the_handle_travels_through_ray_and_into_no_file(cluster, make_config):
-    plain = make_config().env_runners(num_env_runners=1).learners(num_learners=1)
+    env_config = {"data": "tests.envs.row_makers:rows", "data_config": {"num_rows": 4}}
+    plain = make_config(env_config).env_runners(num_env_runners=1).learners(num_learners=1)
     problem_set = problem_set_of(plain)
     config = with_shared_inputs(plain, problem_set)
     assert plain.shared_inputs is None
@@ -51,9 +52,11 @@ def test_the_handle_travels_through_ray_and_into_no_file(cluster, make_config):
         shared.receive_problem_set()
         found = load_problem_set(sent.token_env_config())
         again = pickle.loads(ray.cloudpickle.dumps(sent))  # as a checkpoint does
-        return len(found.train), shared.model_config().vocab_size, again.shared_inputs
+        facts = (dict(found.train[1].extra), shared.model_config().vocab_size)
+        return len(found.train), *facts, again.shared_inputs
 
-    expected = (len(problem_set.train), plain.load_model_config().vocab_size, None)
+    columns = {"summands": [1, 3]}
+    expected = (len(problem_set.train), columns, plain.load_model_config().vocab_size, None)
     assert ray.get(ray.remote(sizes).remote(config)) == expected
     assert "shared_inputs" not in config.to_dict()
     assert "shared_inputs" not in config.get_state()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefix_rft_rllib.terminal_text import one_line
+from prefix_rft_rllib.terminal_text import one_line, without_controls
 
 
 def test_special_characters_become_escapes_and_others_stay():
@@ -24,3 +24,8 @@ def test_any_text_becomes_one_line_of_printable_ascii(text, width):
     assert shown.isascii()
     assert shown.isprintable()
     assert len(shown) <= 10 * width + 5
+
+
+def test_hidden_characters_are_escapes_and_everything_readable_stays():
+    text = "é 中 ∑ 😀\n\t\x1b[2J\x9b\u202e\u2028\ud800\ue000"
+    assert without_controls(text) == ("é 中 ∑ 😀\n\\t\\x1b[2J\\x9b\\u202e\\u2028\\ud800\\ue000")

@@ -58,3 +58,13 @@ def by_signal(response: str, problem) -> Verdict:
 def as_told(response: str, problem, answer: object) -> object:
     """Answer with what the configuration says, whatever it is."""
     return answer
+
+
+def countdown(response: str, problem) -> Verdict:
+    """Accept sums of exactly the numbers that the row's `meta` has; uses its list up."""
+    numbers = problem.extra["meta"]["numbers"]
+    for part in (final_box(response) or "").split(" + "):
+        if not part.isdigit() or int(part) not in numbers:
+            return Verdict.WRONG
+        numbers.remove(int(part))
+    return Verdict.WRONG if numbers else Verdict.CORRECT

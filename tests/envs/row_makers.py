@@ -57,5 +57,4 @@ def nothing() -> None:
     return None
 
 
-
 NOT_A_FUNCTION = 3

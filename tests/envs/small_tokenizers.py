@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 END = "<|end|>"
@@ -77,3 +85,12 @@ def save_lossy_words(directory: Path) -> str:
 def _save(tokenizer: PreTrainedTokenizerFast, directory: Path) -> str:
     tokenizer.save_pretrained(directory)
     return str(directory)
+
+
+def save_normalising(directory: Path) -> str:
+    """Save a byte-level tokenizer that composes characters and lowers case, as BERT's and T5's."""
+    fast = PreTrainedTokenizerFast.from_pretrained(save_byte_level_bpe(directory))
+    fast.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase()]
+    )
+    return _save(fast, directory)

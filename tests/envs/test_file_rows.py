@@ -33,7 +33,7 @@ def test_lists_tables_and_lines_give_the_same_problems(config, write, ending):
     as_list = write(f"list.json{ending}", b"\xef\xbb\xbf" + json.dumps(ROWS, indent=1).encode())
     lines = write(f"lines.json{ending}", "\n".join(map(json.dumps, ROWS)).encode())
     table = "\ufeffid,prompt,answer,demonstrations\r\n"
-    table += 'a,What is 2 + 3 ?,5,2 + 3 = 5 so \\boxed{5}\r\nb,What is 3 + 9 ?,12,\r\n\r\n'
+    table += "a,What is 2 + 3 ?,5,2 + 3 = 5 so \\boxed{5}\r\nb,What is 3 + 9 ?,12,\r\n\r\n"
     table += 'c,What is 34 ?,34,"[""34 = \\\\boxed{34}"", ""é = \\\\boxed{34} .""]"\r\n'
     for data in (as_list, lines, write(f"table.csv{ending}", table.encode())):
         problems = load(config, data=data)

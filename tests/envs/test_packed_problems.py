@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from prefix_rft_rllib.envs import problems as problems_module
 from prefix_rft_rllib.envs.packed_problems import PackedProblems
+from prefix_rft_rllib.envs.plain_values import Extra
 from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.problems import receive_problem_set
 from prefix_rft_rllib.envs.prompting import decode_response, encode_plain, load_tokenizer
@@ -33,6 +34,12 @@ TOKENIZERS = {
 ids = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(tuple)
 # All characters, halves of surrogate pairs among them: JSON may hold them.
 texts = st.text(st.characters(codec=None) | st.just("\ud83d"), max_size=5)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+columns = st.dictionaries(texts, values, max_size=3)
 problems = st.builds(
     Problem,
     **dict.fromkeys(("problem_id", "domain", "prompt", "answer", "split", "source"), texts),
@@ -41,6 +48,9 @@ problems = st.builds(
     num_long_demonstrations=st.integers(0, 5),
     demonstration_texts=st.lists(texts, max_size=2).map(tuple),
     demonstration_sources=st.lists(texts, max_size=2).map(tuple),
+    extra=columns | columns.map(Extra),
+    messages=st.lists(columns, max_size=2).map(tuple),
+    source_number=st.integers(0, 3),
 )
 
 
@@ -112,7 +122,9 @@ def test_a_problem_set_travels_in_buffers_and_its_readers_copy_nothing(config):
     # 200 demonstrations more are 200 times their tokens and letters, and no pickled objects.
     num_pickled = []
     for count in (10, 210):
-        many = [dataclasses.replace(there[0], problem_id=str(n)) for n in range(count)]
+        many = [
+            dataclasses.replace(there[0], problem_id=str(n), extra={"n": n}) for n in range(count)
+        ]
         num_pickled.append(shipped(PackedProblems(many))[1])
     assert num_pickled[1] - num_pickled[0] < 20
 

@@ -76,6 +76,19 @@ def test_tables_hold_the_forms_as_columns_arrays_and_encoded_texts(one, tmp_path
         assert (problem.answer, problem.source) == ("5", f"{file}:{2 if 'csv' in file.name else 1}")
 
 
+def test_sequences_of_the_datasets_library_are_conversations(one):
+    def zipped(messages):
+        return {key: [message[key] for message in messages] for key in ("content", "role")}
+
+    row = {**LUFFY, "prompt": zipped(LUFFY["prompt"]), "target": zipped(LUFFY["target"])}
+    problem, text, problems = one(row)
+    assert (text, problem.demonstration_texts) == (WITH_SYSTEM, (TEXT,))
+    assert problems.counts["rows_in_form:luffy"] == 1
+    trl = {"prompt": zipped([USER]), "answer": "5"}
+    assert one(trl)[2].counts["rows_in_form:trl"] == 1
+    assert one({**row, "target": zipped([])})[0].demonstration_texts == ()
+
+
 def test_other_columns_reach_the_problem_and_fields_do_not_appear_twice(one):
     assert one(VERL)[0].extra == {name: VERL[name] for name in VERL if name != "prompt"}
     extra = one(OPENR1)[0].extra
