@@ -109,6 +109,7 @@ def test_wrong_variables_of_the_template_are_refused(config, value, expected):
         ("<think>\n\n</think>\n\n", "<think>\n\n</think>\n\nWell", "<think>\n\n</think>\n\n"),
         ("<think>\n\n</think>\n\n", "</think>\nWell", "</think>\n"),
         ("<think>\n", "<think>", "<think>"),
+        ("<a><a>", "<a><a>Well", "<a><a>"),
         ("<think>\n", "Well <think>", ""),
         ("<think>\n", "<thinking> Well", ""),
         ("<think> so", "<think> so", ""),

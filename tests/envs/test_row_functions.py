@@ -143,3 +143,10 @@ def test_extra_columns_cannot_be_changed_and_travel():
         extra["numbers"] = []
     assert pickle.loads(pickle.dumps(extra)) == extra
     assert (len(Extra()), Extra() == {}, Extra().packed) == (0, True, b"")
+
+
+def test_a_whole_number_that_python_does_not_write_is_an_error(config, monkeypatch):
+    rows = [{"prompt": "2 ?", "answer": 10**5000}]
+    monkeypatch.setattr(f"{MAKERS}.no_rows", lambda: rows)
+    message = error_of({**config, "max_prompt_tokens": 22}, data=f"{MAKERS}:no_rows")
+    assert f"{MAKERS}:no_rows:1: field 'answer' is a whole number that is too long" in message
