@@ -72,8 +72,9 @@ class PromptRenderer:
         """
         messages = self._asked(prompt)
         if self.uses_chat_template:
+            is_begun = messages[-1]["role"] == "assistant"
             return self.conversation(
-                messages, add_generation_prompt=messages[-1]["role"] != "assistant"
+                messages, add_generation_prompt=not is_begun, continue_final_message=is_begun
             )
         messages = self._with_system(messages)
         roles = [message["role"] for message in messages]
@@ -93,21 +94,29 @@ class PromptRenderer:
         return [TokenIds(np.concatenate([leading, ids])) for ids in rows]
 
     def conversation(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> str:
         """Render messages, the system prompt in front, with the chat template.
 
         Args:
             messages: Roles and contents; `system_prompt` is not added to a system message.
-            add_generation_prompt: Whether a new text of the assistant is to follow. Otherwise, if
-                the last message is the assistant's, its text goes on.
+            add_generation_prompt: Whether a new text of the assistant is to follow.
+            continue_final_message: Whether the last message is to go on.
 
         Raises:
             ValueError: If the template refuses them, or leaves one out.
         """
         messages = self._with_system(messages)
         try:
-            text = self._applied(messages, add_generation_prompt)
+            text = self._applied(
+                messages,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+            )
         except Exception as error:  # jinja2's TemplateError, and whatever the template calls
             raise ValueError(
                 f"the tokenizer's chat template refused the messages of the roles "
@@ -140,22 +149,19 @@ class PromptRenderer:
         has_own = messages[0]["role"] in ("system", "developer")
         return [*([] if has_own or not self._system else [self._system]), *messages]
 
-    def _applied(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        goes_on = not add_generation_prompt and messages[-1]["role"] == "assistant"
+    def _applied(self, messages: Sequence[Message], **how: bool) -> str:
         return self._tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=goes_on,
-            **self._kwargs,
+            [dict(message) for message in messages], tokenize=False, **how, **self._kwargs
         )
 
     def _has_own_system(self) -> bool:
         """Whether the template writes a system message of its own where it is given none."""
         user = {"role": "user", "content": "?"}
         try:
-            marked = self._applied([{"role": "system", "content": _MARK}, user])
-            plain = self._applied([user])
+            marked = self._applied(
+                [{"role": "system", "content": _MARK}, user], add_generation_prompt=True
+            )
+            plain = self._applied([user], add_generation_prompt=True)
         except Exception:  # it knows no system message
             return False
         before, mark, after = marked.partition(_MARK)
