@@ -1,7 +1,8 @@
 r"""Grade a file of responses with the math verifier and the code verifier.
 
     python -m prefix_rft_rllib.verify FILE.jsonl[.gz] [--problems PROBLEMS.jsonl[.gz]]
-        [--extract boxed|last] [--extract-code block|whole|block_or_whole] [--out GRADED.jsonl]
+        [--extract boxed|last] [--extract-code block|whole|block_or_whole] [--tolerance NUMBER]
+        [--out GRADED.jsonl]
 
 Each line of FILE is an object with `response` and what to grade it by:
 
@@ -30,6 +31,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
 from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict
 from prefix_rft_rllib.envs.verifiers.code_verifier import (
     EXTRACTIONS,
@@ -77,6 +79,7 @@ class Verifiers:
                 num_workers=options.workers,
                 isolation=options.isolation,
                 require_isolation=options.require_isolation,
+                tolerance=options.tolerance,
                 run_all=True,
             )
 
@@ -193,6 +196,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--problems", type=Path, help="answers and tests, by `problem_id`")
     parser.add_argument("--extract", choices=["boxed", "last"], default="boxed", help="of math")
     parser.add_argument("--extract-code", choices=EXTRACTIONS, default="block_or_whole")
+    parser.add_argument(
+        "--tolerance", type=float, default=DEFAULT_TOLERANCE, help="of numbers on stdout"
+    )
     parser.add_argument("--isolation", choices=ISOLATIONS, default="auto", help="of code")
     parser.add_argument("--require-isolation", action="store_true", help="refuse to run without")
     parser.add_argument("--out", type=Path, metavar="GRADED.jsonl", help="write graded rows here")

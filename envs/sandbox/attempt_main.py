@@ -34,6 +34,7 @@ from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClos
 from prefix_rft_rllib.envs.sandbox.isolation import DEVICES, library_paths
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode, value_as
 from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
+from prefix_rft_rllib.envs.sandbox.usual_names import usual_names
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
@@ -89,6 +90,9 @@ def run_attempt(streams: Streams, ready: int, setting: AttemptSetting) -> None:
         tempfile.tempdir = setting.directory
         _give_up_rights(setting)
         vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `site`, left out here, has them.
+        if setting.usual_imports:
+            vars(builtins).update(usual_names())  # Below every name that the code itself binds.
+        sys.set_int_max_str_digits(0)  # Time is limited anyhow.
         os.write(_READY, b"1")
         os.close(_READY)
         program = compiled(code, "program.py" if mode == "program" else "solution.py")

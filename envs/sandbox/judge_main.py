@@ -16,6 +16,7 @@ import socket
 import sys
 import traceback
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ from prefix_rft_rllib.envs.sandbox.user_ids import UserIds
 _MAX_TEXT = 500
 _PASSED, _FAILED = "__test_passed__", "__test_failed__"
 _JUDGE_MEMORY = 2**30
+_SHOWN_DIGITS = 4300
+"""Integers with more digits are not shown: turning them into text takes long."""
 
 
 class TestFailed(BaseException):
@@ -55,6 +58,7 @@ def run_judge(control: socket.socket, setting: AttemptSetting) -> None:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         job = channel.receive()
         nonce = job["nonce"]
+        sys.set_int_max_str_digits(0)  # Of tests, as of attempts; time is limited anyhow.
         max_bytes = setting.limits.output_bytes
         link = Channel(socket.socket(fileno=descriptors[0]), max_bytes + 2**16)
         import_packages("\n".join(_sources(job)), setting.packages)
@@ -235,12 +239,13 @@ class Judge:
         count = self._count
         count.failed += 1
         if count.failed == 1:
-            count.first_failure, count.reason = test.strip(), describe(error)
+            count.first_failure, count.reason = test.strip(), type(error).__name__
+            failure = self._attempt.failure
+            with _digits_limited(), contextlib.suppress(Exception, AttemptFailed):
+                count.reason = describe(error)
+                count.got = "".join(map(repr, self._attempt.last_result))
             if type(error) is AssertionError and not error.args:
                 count.reason = "the assertion does not hold"
-            failure = self._attempt.failure
-            with contextlib.suppress(Exception, AttemptFailed):
-                count.got = "".join(map(repr, self._attempt.last_result))
             self._attempt.failure = failure  # Showing a remote value is no fault of its.
 
     def _place(self, error: BaseException) -> str:
@@ -251,6 +256,15 @@ class Judge:
         lines = self._job["tests"][0].splitlines()
         number = (frames[-1].lineno or 0) if frames else 0
         return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+@contextlib.contextmanager
+def _digits_limited() -> Iterator[None]:
+    sys.set_int_max_str_digits(_SHOWN_DIGITS)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(0)
 
 
 def _printable(text: str) -> str:

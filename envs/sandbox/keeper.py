@@ -44,6 +44,7 @@ class AttemptSetting:
         filter_system_calls: Whether the kernel refuses it everything it does not need.
         restricts_files: Whether the kernel refuses it files that it would not see with
             namespaces.
+        usual_imports: Whether names that are usually imported are there without an import.
     """
 
     level: str
@@ -53,6 +54,7 @@ class AttemptSetting:
     packages: dict[str, str] = field(default_factory=dict)
     filter_system_calls: bool = True
     restricts_files: bool = False
+    usual_imports: bool = False
 
     def package_paths(self) -> list[str]:
         """Return what belongs to the packages that it may use."""

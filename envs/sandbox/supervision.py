@@ -15,6 +15,7 @@ from typing import Any
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.keeper import SETUP_FAILED, Keeper
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
+from prefix_rft_rllib.envs.sandbox.output_comparison import same_output
 from prefix_rft_rllib.envs.sandbox.plain_data import PlainDataError
 from prefix_rft_rllib.envs.sandbox.program import Program, TooMuchOutputError
 
@@ -57,7 +58,7 @@ class Supervision:
 
         Args:
             job: Plain data. `operation` "judge": what `Judge` takes; "program": `code`,
-                `cases` (pairs of input and expected output), `run_all`.
+                `cases` (pairs of input and expected output), `tolerance`, `run_all`.
 
         Returns:
             `verdict`, `reason`, `test`, `got`, `output`, `num_passed`, `num_tests`.
@@ -167,7 +168,7 @@ class Supervision:
         answer: dict[str, Any] = {"verdict": "CORRECT", "reason": "", "test": "", "got": ""}
         for number, (given, expected) in enumerate(cases, start=1):
             try:
-                failure = self._failure(job["code"], given, expected)
+                failure = self._failure(job, given, expected)
                 is_last = not job["run_all"]
             except (_OutOfTimeError, TooMuchOutputError) as error:
                 failure = {**self._limit_failure(error), "got": ""}
@@ -188,12 +189,12 @@ class Supervision:
         reason = f"more than {self._limits.output_kb} KiB of output"
         return {"verdict": "WRONG", "reason": reason}
 
-    def _failure(self, code: str, given: str, expected: str) -> dict[str, Any] | None:
+    def _failure(self, job: Mapping[str, Any], given: str, expected: str) -> dict[str, Any] | None:
         """Run the program on one input; return what is wrong, None if nothing is."""
         link = self._launch(given.encode("utf-8", "surrogatepass"))
         channel = Channel(link, NO_LIMIT)
         with contextlib.suppress(ChannelClosedError):
-            channel.send(("program", code, ""))
+            channel.send(("program", job["code"], ""))
         exit_status = self._wait_for_exit()
         unreadable = _answer_left(channel)
         self._wait()  # Nobody is left who could write; what is in the pipes is the rest.
@@ -208,7 +209,7 @@ class Supervision:
         if exit_status != 0:
             reason = f"the program ended with {_description(exit_status)}: {self._last_error()}"
             return {"verdict": "WRONG", "reason": reason[:_SHOWN], "got": _shortened(output)}
-        if output.split() != expected.split():
+        if not same_output(output, expected, job["tolerance"]):
             reason = f"the output differs from {_shortened(expected)}"
             return {"verdict": "WRONG", "reason": reason, "got": _shortened(output)}
         return None

@@ -54,7 +54,7 @@ def warm_up(settings: Mapping[str, Any]) -> None:
 
     Args:
         settings: Plain data: the fields of `SandboxLimits`, and `isolation`, `packages`,
-            `first_user_id`, `filter_system_calls`.
+            `first_user_id`, `filter_system_calls`, `usual_imports`.
 
     Raises:
         RuntimeError: If the isolation asked for is not offered.
@@ -100,6 +100,7 @@ class _Worker:
             packages=settings["packages"],
             filter_system_calls=_can_filter,
             restricts_files=_level == "none" and landlock.version() > 0,
+            usual_imports=settings["usual_imports"],
         )
         # The judge first: processes made after the keeper's namespaces would live in them.
         self._judge_control, theirs = socket.socketpair()

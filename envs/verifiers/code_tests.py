@@ -96,7 +96,12 @@ def unpack_task(answer: str) -> tuple[dict[str, Any], str | None]:
 
 
 def job_of(
-    code: str, tests: Mapping[str, Any], entry_point: str | None, prompt: str, run_all: bool
+    code: str,
+    tests: Mapping[str, Any],
+    entry_point: str | None,
+    prompt: str,
+    run_all: bool,
+    tolerance: float,
 ) -> dict[str, Any]:
     """Return the job that runs the tests on an attempt's code.
 
@@ -106,23 +111,31 @@ def job_of(
         entry_point: Likewise.
         prompt: The problem's text, for the helpers it defines; may be "".
         run_all: Whether to go on after the first failed test.
+        tolerance: Of numbers that a program prints.
 
     Returns:
         Plain data for `Supervision`.
     """
     kind = tests["kind"]
     if kind == "stdin_stdout":
-        cases = [[case["input"], case["output"]] for case in tests["cases"]]
-        return {"operation": "program", "code": code, "cases": cases, "run_all": run_all}
-    setup = tests.get("setup", "")
+        cases = [[_unmarked(case["input"]), case["output"]] for case in tests["cases"]]
+        job = {"operation": "program", "code": code, "cases": cases}
+        return {**job, "tolerance": tolerance, "run_all": run_all}
+    setup = _unmarked(tests.get("setup", ""))
+    sources = tests["asserts"] if kind == "asserts" else [tests["code"]]
     return {
         "operation": "judge",
         "code": code,
         "header": setup if kind == "script" else "",
         "setup": setup,
         "helpers": helper_source(prompt, entry_point or ""),
-        "tests": list(tests["asserts"]) if kind == "asserts" else [tests["code"]],
+        "tests": [_unmarked(source) for source in sources],
         "entry_point": entry_point or "",
         "calls_check": kind == "check",
         "run_all": run_all,
     }
+
+
+def _unmarked(text: str) -> str:
+    """Return a text without a byte order mark, which a file's first one may carry."""
+    return text.removeprefix("\ufeff")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
+from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
 from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
 from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code
 from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
@@ -99,6 +101,10 @@ class CodeVerifier:
         extract: Where the code stands. "block": in the last fenced block. "whole": it is the
             response. "block_or_whole": the response where no block is found.
         run_all: Whether tests go on after one failed, so that `passed_fraction` says more.
+        tolerance: Of numbers that programs print, absolute and relative, at least 0 and below 1;
+            integers are compared exactly. See `same_output`.
+        usual_imports: Whether code finds the modules and members that solutions usually import
+            (`math`, `Counter`, `List`, ...) where it uses them without an import.
         isolation: "auto": namespaces where the machine offers them, else none. "namespaces",
             "none": just that.
         require_isolation: Refuse to run without isolation.
@@ -120,6 +126,8 @@ class CodeVerifier:
         *,
         extract: Literal["block", "whole", "block_or_whole"] = "block",
         run_all: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        usual_imports: bool = True,
         isolation: Literal["auto", "namespaces", "none"] = "auto",
         require_isolation: bool = False,
         packages: Sequence[str] = ("numpy",),
@@ -130,6 +138,7 @@ class CodeVerifier:
     ) -> None:
         _check_choice("extract", extract, EXTRACTIONS)
         _check_choice("isolation", isolation, ISOLATIONS)
+        _check_tolerance(tolerance)
         if num_workers is None:
             num_workers = default_num_workers()
         for name, value, least in (
@@ -140,6 +149,7 @@ class CodeVerifier:
                 raise ValueError(f"`{name}` must be an integer >= {least}, got {value!r}.")
         self.extract = extract
         self.run_all = run_all
+        self.tolerance = float(tolerance)
         self.limits = _limits(limits)
         self.num_workers = num_workers
         settings = {
@@ -148,6 +158,7 @@ class CodeVerifier:
             "packages": _package_directories(packages),
             "first_user_id": first_user_id,
             "filter_system_calls": filter_system_calls,
+            "usual_imports": usual_imports,
         }
         self._pool = WorkerPool(num_workers, _pool_work(settings))
         self.isolation = self._isolation(require_isolation)
@@ -180,7 +191,7 @@ class CodeVerifier:
             return CodeResult(Verdict.UNPARSEABLE, "the response holds no code block")
         if "\0" in code:
             return CodeResult(Verdict.UNPARSEABLE, "the code holds a null character")
-        job = job_of(code, tests, entry_point, prompt, self.run_all)
+        job = job_of(code, tests, entry_point, prompt, self.run_all, self.tolerance)
         return self._run(job)
 
     def _run(self, job: Mapping[str, Any]) -> CodeResult:
@@ -220,7 +231,7 @@ class CodeVerifier:
 
     def _isolation(self, require_isolation: bool) -> str:
         """Run a trivial attempt; return the isolation it had, and say so in the log."""
-        result = self._run(job_of("x = 1", _TRIVIAL_TESTS, None, "", False))
+        result = self._run(job_of("x = 1", _TRIVIAL_TESTS, None, "", False, 0.0))
         level = result.isolation
         # On a busy machine a very short limit may be over first; that shows no fault.
         if result.verdict not in (Verdict.CORRECT, Verdict.TIMEOUT):
@@ -267,8 +278,9 @@ def _limits(limits: Mapping[str, Any]) -> SandboxLimits:
     known = [field.name for field in dataclasses.fields(SandboxLimits)]
     unknown = sorted(set(limits) - set(known))
     if unknown:
-        own = ["extract", "run_all", "isolation", "require_isolation", "packages"]
-        own += ["filter_system_calls", "first_user_id", "num_workers"]
+        own = ["extract", "run_all", "tolerance", "usual_imports", "isolation"]
+        own += ["require_isolation", "packages", "filter_system_calls", "first_user_id"]
+        own += ["num_workers"]
         raise ValueError(f"unknown setting(s) {unknown} of the code verifier; known: {own + known}")
     return SandboxLimits(**limits)
 
@@ -281,13 +293,21 @@ def _package_directories(packages: Sequence[str]) -> dict[str, str]:
     for name in packages:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
-            found[name] = str(Path(next(iter(spec.submodule_search_locations))).parent)
+            found[name] = str(Path(next(iter(spec.submodule_search_locations))).parent.resolve())
     return found
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
+
+
+def _check_tolerance(value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and 0 <= value < 1):
+        raise ValueError(
+            f"`tolerance` must be a number from 0 to below 1 (0: exactly), got {value!r}."
+        )
 
 
 @one_per_config

@@ -159,7 +159,7 @@ def test_broken_tests_are_an_error_not_a_wrong_answer(verifier, tests):
     assert "test" in result.reason
 
 
-@pytest.mark.parametrize("code", ["def f(:", "```", "    x", "(" * 300, "x = 1\n  y = 2"])
+@pytest.mark.parametrize("code", ["def f(:", "```", "  x\n    y", "(" * 300, "x = 1\n  y = 2"])
 def test_code_that_does_not_compile_is_unparseable(verifier, code):
     assert verdict(verifier, code, ADD, "add") == "UNPARSEABLE"
     program = verifier.verify(
@@ -224,7 +224,7 @@ TEXT = "Plan:\n```\nnot code\n```\nthen\n```python\nx = 1\n```\n```text\n1\n```\
         (TEXT, "block", "x = 1\n"),
         ("```\na\n```\n```\nb\n```", "block", "b\n"),
         ("```python\nx = 1", "block", "x = 1"),
-        ("  ```py\n  x\n    ```  ", "block", "  x\n"),
+        ("  ```py\n  x\n    ```  ", "block", "x\n"),
         ("````python\nx = '''\n```\n'''\n````", "block", "x = '''\n```\n'''\n"),
         ("x = 1", "block", None),
         ("```python\n\n```", "block_or_whole", None),
