@@ -15,6 +15,11 @@ TOKEN = "RAY_AUTH_TOKEN"
 """Environment variable that Ray reads a token from, before any file."""
 USER_SETTINGS = (TOKEN, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
 """Environment variables of a user who has decided on tokens, or on a cluster that has its own."""
+TOKEN_HINT = (
+    "If its head asks for a token (`ray start --head` does where it finds one), this process needs "
+    "RAY_AUTH_MODE=token and that token, as the file ~/.ray/auth_token or in RAY_AUTH_TOKEN "
+    "(docs/cluster.md)."
+)
 SHARED_MEMORY = Path("/dev/shm")
 MEMORY_SHARE, DISK_SHARE = 0.3, 0.5
 """Of the machine's memory, as Ray takes by default, and of the free disk: the store's size."""
@@ -46,6 +51,9 @@ def start_ray(**options: Any) -> None:
 
     Args:
         **options: Arguments of `ray.init`.
+
+    Raises:
+        ConnectionError: If there is no cluster at the address, or one that wants a token.
     """
     if ray.is_initialized():
         return
@@ -54,7 +62,10 @@ def start_ray(**options: Any) -> None:
     has_shared_memory = SHARED_MEMORY.is_dir() and _can_write(SHARED_MEMORY)
     if needs_shared_memory and not has_shared_memory and not joins:
         options = {"address": "local", **_store_on_disk(), **options}
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}. {TOKEN_HINT}") from error
 
 
 def _store_on_disk() -> dict[str, Any]:
