@@ -179,8 +179,20 @@ UNUSED_BY_HELD_OUT = (
 )
 """Settings of RLlib's default evaluation that `evaluate_held_out` does not use."""
 
-UNCALLED_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step")
-"""Methods of `RLlibCallback` for which there is no moment here."""
+OLD_HOOK = "is never called: it belongs to RLlib's old API stack"
+OFFLINE_HOOK = "is never called: nothing is evaluated offline. Use `on_evaluate_end`"
+UNCALLED_HOOKS = {
+    **dict.fromkeys(("on_episode_created", "on_episode_start", "on_episode_step"), TOKEN_EPISODES),
+    "on_evaluate_offline_start": OFFLINE_HOOK,
+    "on_evaluate_offline_end": OFFLINE_HOOK,
+    "on_offline_eval_runners_recreated": OFFLINE_HOOK,
+    "on_create_policy": OLD_HOOK,
+    "on_learn_on_batch": OLD_HOOK,
+    "on_postprocess_trajectory": OLD_HOOK,
+    "on_sub_environment_created": OLD_HOOK,
+    "on_workers_recreated": "is never called. Use `on_env_runners_recreated`",
+}
+"""Methods of `RLlibCallback` for which there is no moment here, and why."""
 
 OTHER_NAMES = {
     "learning_rate": "lr",

@@ -11,7 +11,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from prefix_rft_rllib.rllib_settings import (
     OTHER_NAMES,
     REFUSED,
-    TOKEN_EPISODES,
     UNCALLED_HOOKS,
     UNUSED_BY_HELD_OUT,
 )
@@ -107,10 +106,10 @@ def _check_held_out_evaluation(config: PrefixRFTConfig, plain: Mapping[str, Any]
 def _check_callbacks(config: PrefixRFTConfig) -> None:
     given = config.callbacks_class
     for callbacks in given if isinstance(given, list | tuple) else [given]:
-        for hook in UNCALLED_HOOKS:
+        for hook, reason in UNCALLED_HOOKS.items():
             module = getattr(getattr(callbacks, hook, None), "__module__", None) or "ray"
             if module.split(".")[0] != "ray":
-                config._value_error(f"`{callbacks.__name__}.{hook}` {TOKEN_EPISODES}.")
+                config._value_error(f"`{callbacks.__name__}.{hook}` {reason}.")
 
 
 def _plain_settings() -> dict[str, Any]:

@@ -8,7 +8,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
-from prefix_rft_rllib.rllib_settings import BOOKKEEPING, REFUSED, UNUSED_BY_HELD_OUT, USED
+from prefix_rft_rllib.rllib_settings import (
+    BOOKKEEPING,
+    REFUSED,
+    UNCALLED_HOOKS,
+    UNUSED_BY_HELD_OUT,
+    USED,
+)
 from tests.small_configs import HELD_OUT, config, error_of, small_config
 
 
@@ -95,6 +101,16 @@ def test_a_callback_that_is_never_called_is_refused():
     config().callbacks(Ends).validate()
     for given in (Steps, [Ends, Steps]):
         assert "`Steps.on_episode_step` is never called" in error_of(config().callbacks(given))
+
+
+def test_every_callback_of_rllib_is_called_or_refused():
+    hooks = {name for name in dir(RLlibCallback) if name.startswith("on_")}
+    called = {name.removeprefix("callbacks_") for name in USED if name.startswith("callbacks_on_")}
+    assert called | UNCALLED_HOOKS.keys() == hooks
+    assert not called & UNCALLED_HOOKS.keys()
+    for hook, reason in UNCALLED_HOOKS.items():
+        mine = type("Mine", (RLlibCallback,), {hook: lambda self, **kwargs: None})
+        assert f"`Mine.{hook}` {reason}" in error_of(config().callbacks(mine))
 
 
 @pytest.mark.parametrize("name", UNUSED_BY_HELD_OUT)
