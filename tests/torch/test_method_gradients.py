@@ -6,9 +6,17 @@ autograd differentiates them.
 
 import pytest
 
+from prefix_rft_rllib import metrics
 from prefix_rft_rllib.connectors import episodes as row_data
 from tests.torch import slow_update
-from tests.torch.learners import assert_same, make_rows, one_gradient
+from tests.torch.learners import (
+    assert_same,
+    build_learner,
+    make_rows,
+    one_gradient,
+    record_steps,
+    update,
+)
 
 TEMPERATURE = 0.8
 T_MAX = 40
@@ -133,6 +141,60 @@ def test_relifts_objectives_are_rft_and_sft(config):
     slow = Slow(config, failed)
     actual = one_gradient(config, failed, objective="imitation")
     assert_same(actual, slow.gradient(slow.mean(slow.demonstration)), tolerance=1e-5)
+
+
+DEMONSTRATIONS = ["xxddddddd", "xd", "xxdd", "xxxddd"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "threshold"),
+    [("dft", {}, 1.0), ("trsft", {}, 0.1), ("trsft", {"threshold": 0.01}, 0.01)],
+)
+def test_the_gradient_of_dft_and_trsft_is_that_of_sft_weighted_by_the_probability(
+    config, method, settings, threshold
+):
+    rows = make_rows(DEMONSTRATIONS, [0.0] * 4)
+    slow = Slow(config, rows)
+    factors = []
+
+    def factor(logp):
+        factors.append(min(1.0, logp.detach().exp().item() / threshold))
+        return factors[-1]
+
+    expected = slow.gradient(slow.mean(slow.demonstration, factor))
+    assert min(factors) < 0.5
+    config.training(method=method, method_config=settings)
+    assert_same(one_gradient(config, rows), expected, tolerance=1e-5)
+    plain = slow.gradient(slow.mean(slow.demonstration))
+    with pytest.raises(AssertionError):
+        assert_same(plain, expected, tolerance=0.01)
+
+
+def test_psft_is_sft_in_the_first_step_and_clips_what_has_risen_in_later_ones(config):
+    rows = make_rows(DEMONSTRATIONS, [0.0] * 4)
+    slow = Slow(config, rows)
+    config.training(method="psft", lr=0.003, num_epochs=2)
+    learner = build_learner(config)
+    steps = record_steps(learner)
+    results = update(learner, rows, num_epochs=2)
+    first, second = steps
+    expected = slow.gradient(slow.mean(slow.demonstration))
+    assert_same(first.gradients, expected, tolerance=1e-5)
+    # The second step: ratio * 1 where the ratio is at most 1.28, no gradient above.
+    later = Slow(config, rows)
+    later.model = slow_update.load_float64(config.model_path, second.weights)
+    before = [logp.item() for row in rows for logp in slow.demonstration(row)]
+    after = [logp for row in rows for logp in later.demonstration(row)]
+    ratios = [(own - old).exp() for own, old in zip(after, before, strict=True)]
+    risen = [ratio.item() > 1.28 for ratio in ratios]
+    assert 0 < sum(risen) < len(risen)
+    objective = sum(ratio.clamp(max=1.28) for ratio in ratios) / len(ratios)
+    assert_same(second.gradients, later.gradient(objective), tolerance=1e-4)
+    # Means over both steps, the first at the ratio 1.
+    clipped = sum(risen) / len(risen) / 2
+    assert results[metrics.CLIP_FRACTION_DEMONSTRATION] == pytest.approx(clipped)
+    mean = (1 + sum(ratio.item() for ratio in ratios) / len(ratios)) / 2
+    assert results[metrics.RATIO_DEMONSTRATION] == pytest.approx(mean, rel=1e-4)
 
 
 @pytest.mark.parametrize("cap", [2.0, 1.0])
