@@ -27,7 +27,7 @@ $(VENV)/installed: setup.py constraints.txt Makefile
 		{ echo "No CPU build of torch found: taking the default build (larger, also runs on CPUs)."; \
 		  $(BIN)/pip install -q torch==$(TORCH_VERSION); }; \
 	fi
-	$(BIN)/pip install -q -c constraints.txt -e ".[test,dev,plot,lora]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[test,dev,plot,lora,real-model]"
 	touch $@
 
 # For the tests of the vLLM engine: its build for CPUs (about 0.6 GB), where there is no NVIDIA

@@ -34,6 +34,7 @@ setup(
         "dev": ["ruff==0.17.5", "mypy==2.4.1"],
         "lora": ["peft>=0.21,<0.22"],
         "plot": ["matplotlib>=3.10,<4"],
+        "real-model": ["gguf>=0.17,<1"],
         # vLLM for GPUs; without one see requirements-cpu.txt.
         "vllm": ["vllm==0.32.0"],
     },
