@@ -27,6 +27,7 @@ setup(
         "tensorboard>=2.21,<3",
         "datasets>=5.2,<6",
         "numpy>=2,<3",
+        "scipy>=1.15,<2",
         "tqdm>=4.66",
     ],
     extras_require={

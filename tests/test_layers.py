@@ -125,6 +125,12 @@ def test_env_runner_knows_neither_learner_nor_methods():
     assert_layer(paths, libraries={"gymnasium", "numpy", "ray"}, rooms=rooms)
 
 
+def test_statistics_are_numpy_and_scipy_alone():
+    names = {"evaluation_statistics", "paired_tests", "score_checks"}
+    paths = [ROOT / PACKAGE / f"{name}.py" for name in sorted(names)]
+    assert_layer(paths, libraries={"numpy", "scipy"}, rooms=names)
+
+
 def test_methods_are_made_of_core_pieces_only():
     assert_layer(files_of(f"{PACKAGE}/methods"), libraries=set(), rooms={"core", "methods"})
 
