@@ -2,8 +2,9 @@ r"""Where a prefix has to end so that it does not give the answer away.
 
 Short demonstrations state their answer early enough for a prefix to contain it; the rollout
 would then earn the reward without any sampling. A prefix is therefore cut before the box whose
-closing brace makes the verifier accept the text. In a code problem it is cut before the last line
-of the program, so that at least this line has to be written.
+closing brace makes the verifier accept the text. In a choice problem letters that stand alone are
+tried as well. In a code problem it is cut before the last line of the program, so that at least
+this line has to be written.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefix_rft_rllib.envs.grading import is_accepted, is_undecided, outcome_name
+from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.envs.prompting import decode_response
+from prefix_rft_rllib.envs.verifiers.choice_verifier import CHOICE, letter_spans
 from prefix_rft_rllib.envs.verifiers.code_extraction import extract_code
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.math_answers import closing_brace
@@ -27,12 +30,12 @@ _UNFINISHED_CHARACTER = "\ufffd"
 
 
 def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: int) -> int | None:
-    """Return how many tokens of a demonstration end before its accepted box begins.
+    """Return how many tokens of a demonstration end before its accepted answer begins.
 
-    Only the closings of boxes are graded, in their order in the text. A box at which the verifier
-    runs out of time or fails may hold the answer and counts as accepted. The result is kept in the
-    problem set, also in that case: one demonstration is graded once, and its cut does not change
-    within a process.
+    Only the closings of boxes are graded, in a choice problem also the ends of letters that stand
+    alone, in their order in the text. A place at which the verifier runs out of time or fails may
+    hold the answer and counts as accepted. The result is kept in the problem set, also in that
+    case: one demonstration is graded once, and its cut does not change within a process.
 
     Args:
         problem_set: The problems and their verifier.
@@ -40,9 +43,9 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
         demonstration_index: Which of its demonstrations.
 
     Returns:
-        The largest number of leading tokens whose text does not reach into the box command, 0 if
-        the demonstration begins with the box; None if no box is accepted. For code: whose text
-        does not reach into the program's last line; None without a program.
+        The largest number of leading tokens whose text does not reach into the box command (the
+        letter), 0 if the demonstration begins with it; None if none is accepted. For code: whose
+        text does not reach into the program's last line; None without a program.
 
     Raises:
         ValueError: If there is no such problem or demonstration.
@@ -53,17 +56,26 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
         token_ids = problem_set.demonstration(problem_id, demonstration_index)
         text = decode_response(problem_set.tokenizer, token_ids)
         start = last_code_line(text) if is_task(problem.answer) else None
-        for box_start, box_end in [] if is_task(problem.answer) else boxes(text):
-            outcome = problem_set.grader.grade(text[:box_end], problem)
+        for answer_start, answer_end in _answers(problem_set, problem, text):
+            outcome = problem_set.grader.grade(text[:answer_end], problem)
             if is_undecided(outcome):
                 _note_undecided(problem_set, key, outcome_name(outcome))
             if is_accepted(outcome) or is_undecided(outcome):
-                start = box_start
+                start = answer_start
                 break
         problem_set.answer_cuts[key] = (
             None if start is None else num_tokens_before(problem_set.tokenizer, token_ids, start)
         )
     return problem_set.answer_cuts[key]
+
+
+def _answers(problem_set: ProblemSet, problem: Problem, text: str) -> list[tuple[int, int]]:
+    """Return the places that may give the answer of a problem without tests away."""
+    if is_task(problem.answer):
+        return []
+    names = (problem_set.settings.verifier, problem.domain)
+    letters = letter_spans(text) if names[0] == CHOICE or names == ("domain", CHOICE) else []
+    return sorted(boxes(text) + letters, key=lambda span: (span[1], span[0]))
 
 
 def _note_undecided(problem_set: ProblemSet, key: tuple[str, int], verdict: str) -> None:

@@ -173,7 +173,7 @@ def check_lossless(problem_set: ProblemSet) -> None:
 def _check_answers(problem_set: ProblemSet, outcomes: Sequence[Outcome]) -> None:
     problems = problem_set.problems
     bad = [p for p, outcome in zip(problems, outcomes, strict=True) if refuses_answer(outcome, p)]
-    if bad and problem_set.settings.verifier == "math":
+    if bad and problem_set.settings.verifier in ("math", "choice"):
         listed = "; ".join(f"{p.source}: field 'answer' is {p.answer!r}" for p in bad[:_NUM_LISTED])
         raise ValueError(
             f"{len(bad)} of {len(problems)} gold answers cannot be graded: {listed}"

@@ -1,4 +1,4 @@
-r"""Grade a file of responses with the math verifier and the code verifier.
+r"""Grade a file of responses with the verifiers of mathematics, code and choices.
 
     python -m prefix_rft_rllib.verify FILE.jsonl[.gz] [--problems PROBLEMS.jsonl[.gz]]
         [--extract boxed|last] [--extract-code block|whole|block_or_whole] [--tolerance NUMBER]
@@ -9,12 +9,14 @@ Each line of FILE is an object with `response` and what to grade it by:
 * `gold`, a text, and `kind` "response" (the default): math, graded as in training, the answer
   taken from the last `\boxed{}` (`--extract boxed`) or from the last expression (`--extract last`);
 * `gold` and `kind` "answer_pair": `response` and `gold` are two answers, which are compared;
+* `gold` and `kind` "choice": multiple choice, `gold` a letter or the text of an option; options are
+  read from `prompt`, if the row or its problem has one;
 * `tests`, an object, and maybe `entry_point` and `prompt`: code, graded by running the tests;
 * only `problem_id`: the problem of that id in PROBLEMS supplies `answer` or `tests`.
 
-Kinds "choice" and "format" are for neither verifier: counted, not graded. `expected` (true or
-false, "pass" or "fail") says whether the verdict should be CORRECT; rows where it is not so are
-listed. All other fields are carried to `--out` unread.
+Rows of kind "format" are for no verifier: counted, not graded. `expected` (true or false, "pass"
+or "fail") says whether the verdict should be CORRECT; rows where it is not so are listed. All other
+fields are carried to `--out` unread.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
-from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict
+from prefix_rft_rllib.envs.verifiers import ChoiceVerifier, MathVerifier, Verdict
 from prefix_rft_rllib.envs.verifiers.code_verifier import (
     EXTRACTIONS,
     ISOLATIONS,
@@ -41,6 +43,7 @@ from prefix_rft_rllib.envs.verifiers.code_verifier import (
 )
 from prefix_rft_rllib.terminal_text import one_line
 from prefix_rft_rllib.verify_rows import (
+    CHOICE_KIND,
     CODE_KIND,
     MATH_KINDS,
     Row,
@@ -66,6 +69,7 @@ class Verifiers:
         kinds = {row.kind for row in rows}
         self.math: MathVerifier | None = None
         self.code: CodeVerifier | None = None
+        self.choice = ChoiceVerifier()
         if kinds & set(MATH_KINDS):
             self.math = MathVerifier(
                 extract=options.extract,
@@ -92,6 +96,9 @@ class Verifiers:
             return self.math.verify(response, row.fields["gold"])
         if row.kind == "answer_pair" and self.math is not None:
             return self.math.compare(row.fields["gold"], response)
+        if row.kind == CHOICE_KIND:
+            gold, prompt = row.fields["gold"], row.problem["prompt"]
+            return self.choice.verify(response, gold, prompt).verdict
         return None
 
     @property

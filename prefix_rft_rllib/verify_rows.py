@@ -13,8 +13,9 @@ from prefix_rft_rllib.envs.verifiers.code_tests import check_tests
 
 MATH_KINDS = ("response", "answer_pair")
 CODE_KIND = "code"
-SKIPPED_KINDS = ("choice", "format")
-_KINDS = (*MATH_KINDS, CODE_KIND, *SKIPPED_KINDS)
+CHOICE_KIND = "choice"
+SKIPPED_KINDS = ("format",)
+_KINDS = (*MATH_KINDS, CODE_KIND, CHOICE_KIND, *SKIPPED_KINDS)
 _EXPECTED = {True: True, False: False, "pass": True, "fail": False, None: None}
 _FROM_PROBLEM = ("tests", "entry_point", "prompt")
 
@@ -28,8 +29,8 @@ class Row:
     Attributes:
         line: Line number, from 1.
         fields: Everything the line holds.
-        kind: One of `MATH_KINDS`, `CODE_KIND` or one of `SKIPPED_KINDS`.
-        problem: The fields of its problem, for code: `tests`, `entry_point`, `prompt`.
+        kind: One of `MATH_KINDS`, `CODE_KIND`, `CHOICE_KIND` or one of `SKIPPED_KINDS`.
+        problem: The fields of its problem: `tests` and `entry_point` for code, `prompt`.
     """
 
     line: int
@@ -127,13 +128,17 @@ def _checked_row(fields: dict[str, Any], number: int, place: str, problems: Prob
         fields = {**fields, "gold": problem["answer"]}
     task = {name: fields.get(name, problem.get(name)) for name in _FROM_PROBLEM}
     is_code = task["tests"] is not None and "gold" not in fields
-    kind = fields.get("kind", CODE_KIND if is_code else "response")
+    is_choice = fields.get("domain", problem.get("domain")) == CHOICE_KIND
+    default = CODE_KIND if is_code else CHOICE_KIND if is_choice else "response"
+    kind = fields.get("kind", default)
     if kind not in _KINDS:
         raise ValueError(
             f"{place}, field `kind`: got {kind!r}; must be one of {list(_KINDS)} or left out "
-            "(= 'code' for a row with tests, else 'response')"
+            "(= 'code' for a row with tests, 'choice' for the domain 'choice', else 'response')"
         )
-    needed: dict[str, tuple[str, ...]] = dict.fromkeys(MATH_KINDS, ("response", "gold"))
+    needed: dict[str, tuple[str, ...]] = dict.fromkeys(
+        (*MATH_KINDS, CHOICE_KIND), ("response", "gold")
+    )
     needed[CODE_KIND] = ("response",)
     for name in needed.get(kind, ()):
         if not isinstance(fields.get(name), str):
@@ -151,6 +156,8 @@ def _checked_row(fields: dict[str, Any], number: int, place: str, problems: Prob
             check_tests(task["tests"], task["entry_point"])
         except ValueError as error:
             raise ValueError(f"{place}: {error}{_hint(fields, problems)}") from error
+    if not isinstance(task["prompt"], str | None) and kind in (CODE_KIND, CHOICE_KIND):
+        raise ValueError(f"{place}, field `prompt`: must be a text, got {task['prompt']!r:.80}")
     return Row(number, fields, kind, {**task, "prompt": task["prompt"] or ""})
 
 

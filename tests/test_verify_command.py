@@ -31,17 +31,17 @@ def test_counts_disagreements_and_rates_are_printed(tmp_path, capsys, name):
     out = tmp_path / "graded.jsonl"
     assert main([file, "--out", str(out), "--workers", "1", "--timeout", "5"]) == 0
     printed, progress = capsys.readouterr()
-    assert "graded 4 rows" in printed
+    assert "graded 5 rows" in printed
     assert "per second" in printed
-    assert "not applicable: 2 {'choice': 1, 'format': 1}" in printed
-    assert "agree with `expected`: 2 of 3 (66.67%)" in printed
+    assert "not applicable: 1 {'format': 1}" in printed
+    assert "agree with `expected`: 3 of 4 (75.00%)" in printed
     assert "line 2, id b (response): WRONG, expected CORRECT" in printed
     assert "6/6" in progress
     graded = [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n") if line]
     assert [row["verdict"] for row in graded] == [
-        "CORRECT", "WRONG", "CORRECT", None, None, "UNPARSEABLE",
+        "CORRECT", "WRONG", "CORRECT", "CORRECT", None, "UNPARSEABLE",
     ]  # fmt: skip
-    assert [row["agrees"] for row in graded] == [True, False, True, None, None, None]
+    assert [row["agrees"] for row in graded] == [True, False, True, True, None, None]
     assert graded[5]["response"] == "no box\u2028here"
 
 
@@ -104,6 +104,26 @@ def test_code_and_math_rows_are_graded_in_one_file(tmp_path, capsys):
     assert [row["verdict"] for row in graded] == ["CORRECT", "WRONG", "CORRECT", "WRONG", "CORRECT"]
     assert (graded[1]["test"], graded[1]["got"]) == ("assert add(2, 2) == 4", "3")
     assert (graded[1]["num_passed"], graded[1]["num_tests"]) == (1, 2)
+
+
+def test_choices_are_graded_with_the_options_of_their_problem(tmp_path, capsys):
+    rows = [
+        {"response": r"\boxed{Rome}", "problem_id": "c", "expected": True},
+        {"response": "A", "kind": "choice", "gold": "B", "expected": True},
+        {"response": "The answer is A.", "domain": "choice", "gold": "A", "expected": True},
+    ]
+    problem = {"id": "c", "domain": "choice", "answer": "B", "prompt": "?\n(A) Paris\n(B) Rome"}
+    file = write(tmp_path / "rows.jsonl", [json.dumps(row) for row in rows])
+    problems = write(tmp_path / "problems.jsonl", [json.dumps(problem)])
+    assert main([file, "--problems", problems]) == 0
+    printed = capsys.readouterr().out
+    assert "agree with `expected`: 2 of 3" in printed
+    assert "line 2, id - (choice): WRONG, expected CORRECT; gold 'B', response 'A'" in printed
+    assert main([write(tmp_path / "bad.jsonl", ['{"kind": "choice", "response": "A"}'])]) == 2
+    assert "field `gold`: must be a text" in capsys.readouterr().err
+    row = {"kind": "choice", "response": "A", "gold": "A", "prompt": ["(A)"]}
+    assert main([write(tmp_path / "bad.jsonl", [json.dumps(row)])]) == 2
+    assert "field `prompt`: must be a text, got ['(A)']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefix_rft_rllib.envs.import_paths import import_function
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
+from prefix_rft_rllib.envs.verifiers.choice_verifier import ChoiceVerifier, shared_choice_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
 from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
 from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier, shared_math_verifier
@@ -20,6 +21,7 @@ Result = Graded | Verdict | float
 Verifier = Callable[[str, "Problem"], Result]
 
 __all__ = [
+    "ChoiceVerifier",
     "CodeVerifier",
     "Graded",
     "MathVerifier",
@@ -27,6 +29,7 @@ __all__ = [
     "Verifier",
     "load_verifier",
     "max_threads",
+    "shared_choice_verifier",
     "shared_code_verifier",
     "shared_math_verifier",
 ]
@@ -36,19 +39,20 @@ def load_verifier(name_or_path: str, config: Mapping[str, Any] | None = None) ->
     """Return the function that grades a response to a problem.
 
     Args:
-        name_or_path: "math"; "code"; "domain", the one of these two that the problem's
-            domain names; or the import path of a function
+        name_or_path: "math"; "code"; "choice"; "domain", the one of these three that the
+            problem's domain names; or the import path of a function
             `verify(response, problem, **config)`, written "package.module:function" or
             "package.module.function". It returns a `Verdict` or a finite number or, to say
             more in the sample log, a `Graded` of one of them and details.
-        config: Keyword arguments: of `MathVerifier` for "math", of `CodeVerifier` and
-            `share_reward` (False: a verdict; True: the share of tests passed) for "code",
-            for "domain" a dict of these by domain; else of the function, given with every
-            call. One worker pool is shared by equal configurations of a process.
+        config: Keyword arguments: of `MathVerifier` for "math", of `ChoiceVerifier` for "choice",
+            of `CodeVerifier` and `share_reward` (False: a verdict; True: the share of tests
+            passed) for "code", for "domain" a dict of these by domain; else of the function, given
+            with every call. One worker pool is shared by equal configurations of a process.
 
     Returns:
         `verify(response, problem)`. "code" answers with a `Graded`, whose details are those of
-        `CodeResult`; "math" with a verdict; a function as it likes.
+        `CodeResult`; "choice" with one whose detail is the letter; "math" with a verdict; a
+        function as it likes.
 
     Raises:
         ValueError: If the name is unknown, the path cannot be imported or does not name a
@@ -101,6 +105,16 @@ def _code(config: Mapping[str, Any]) -> Verifier:
     return verify
 
 
+def _choice(config: Mapping[str, Any]) -> Verifier:
+    verifier = shared_choice_verifier(**config)
+
+    def verify(response: str, problem: Problem) -> Graded:
+        result = verifier.verify(response, problem.answer, problem.prompt)
+        return Graded(result.verdict, result.details)
+
+    return verify
+
+
 def _by_domain(config: Mapping[str, Any]) -> Verifier:
     """Return a verifier that starts the pool of a domain with its first problem."""
     unknown = sorted(set(config) - set(_DOMAINS))
@@ -121,14 +135,16 @@ def _by_domain(config: Mapping[str, Any]) -> Verifier:
     return verify
 
 
-_DOMAINS = ("math", "code")
+_DOMAINS = ("math", "code", "choice")
 _DEFAULT_NUM_WORKERS = {
     "math": math_verifier.default_num_workers,
     "code": code_verifier.default_num_workers,
+    "choice": lambda: 1,  # plain text work in the caller's thread
 }
 _BY_NAME: dict[str, Callable[[Mapping[str, Any]], Verifier]] = {
     "math": _math,
     "code": _code,
+    "choice": _choice,
     "domain": _by_domain,
 }
 

@@ -34,6 +34,25 @@ def cut_text(config, write_rows):
     return cut
 
 
+@pytest.mark.parametrize(
+    ("demonstration", "expected"),
+    [
+        ("It lies by the sea. The answer is (B).", "It lies by the sea. The answer is"),
+        ("It is not A, so the answer is **(B)** Lisbon.", "It is not A, so the answer is"),
+        ("Lisbon fits. Answer: B", "Lisbon fits. Answer:"),
+        ("Lisbon fits.\nB", "Lisbon fits.\n"),
+        ("Lisbon fits: $\\boxed{\\text{B}}$.", "Lisbon fits: $"),
+        ("Lisbon fits: \\boxed{B}. The answer is B.", "Lisbon fits:"),
+        ("B. Lisbon", ""),
+        ("A man told me that vitamin B is good. The answer is A.", None),
+        ("Lisbon fits.", None),
+    ],
+)
+def test_a_prefix_of_a_choice_ends_before_the_letter(cut_text, demonstration, expected):
+    text = cut_text(demonstration, answer="B", verifier="choice")
+    assert (text and text.rstrip(" ")) == expected
+
+
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 @pytest.mark.parametrize("verifier", [SAME_BOX, "math"])
 def test_a_prefix_ends_before_the_box(cut_text, kind, verifier, request):

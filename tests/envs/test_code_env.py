@@ -145,7 +145,7 @@ def test_a_row_with_broken_tests_names_file_and_line(code_config, write_rows, ch
         ("domain", {"chemistry": {}}, "dicts by domain"),
         ("code", {"share_reward": 1}, "`share_reward` must be True or False"),
         ("code", {"timeout": 1}, r"unknown setting\(s\) \['timeout'\]"),
-        ("codes", {}, "known: 'math', 'code', 'domain', or the import path"),
+        ("codes", {}, "known: 'math', 'code', 'choice', 'domain', or the import path"),
     ],
 )
 def test_a_wrong_verifier_setting_is_a_clear_error(name, config, message):
