@@ -13,6 +13,7 @@ from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines import ENGINES
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.gpu_shares import check_gpu_settings
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.weight_transfer_choice import WEIGHT_TRANSFERS, planned_transfer
 
@@ -36,6 +37,7 @@ def check_config(config: PrefixRFTConfig) -> None:
         _check_staleness(config)
     _check_ranges(config)
     _check_names(config)
+    check_gpu_settings(config)
     _check_sources(config)
     _check_combinations(config)
     _check_lora(config)
@@ -113,6 +115,10 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
         ),
         "packing": (lambda v: v is None or isinstance(v, bool), "True, False or None"),
         "activation_checkpointing": (lambda v: isinstance(v, bool), "True or False"),
+        "placement_timeout_s": (
+            lambda v: v is None or _at_least_0(v),
+            "a number of seconds, or None to wait without limit",
+        ),
         "attn_implementation": (
             lambda v: v is None or isinstance(v, str),
             "a name that transformers knows ('sdpa', 'flash_attention_2'), or None",

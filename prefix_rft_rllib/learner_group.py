@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ray
 from ray.rllib.core import COMPONENT_LEARNER
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -18,6 +19,15 @@ class PrefixRFTLearnerGroup(LearnerGroup):
 
     RLlib asks the first learner alone, which then waits for the others for ever.
     """
+
+    @override(LearnerGroup)
+    def __init__(self, **kwargs: Any) -> None:
+        try:
+            super().__init__(**kwargs)
+        except BaseException:
+            for worker in getattr(self, "_workers", None) or []:
+                ray.kill(worker)  # else those that were built keep what they hold
+            raise
 
     def first_learner(self, function: Callable[[Learner], T]) -> T:
         """Call a function with the first learner, where that learner is.

@@ -32,6 +32,12 @@ from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.feedback import Feedback
 from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
 from prefix_rft_rllib.model_export import save_adapter, save_pretrained
+from prefix_rft_rllib.placement_checks import (
+    check_known_placement,
+    check_placement,
+    check_trial,
+    pending_said,
+)
 from prefix_rft_rllib.planning import DemonstrationFacts, IterationPlan
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.ray_start import start_ray
@@ -40,7 +46,7 @@ from prefix_rft_rllib.rollout_sampling import sample_rollouts
 from prefix_rft_rllib.run_directory import usable_directory
 from prefix_rft_rllib.samplers import SAMPLERS, sampled_groups
 from prefix_rft_rllib.setup_checks import check_setup, trainable_problems
-from prefix_rft_rllib.shared_gpus import engines_asleep
+from prefix_rft_rllib.shared_gpus import check_gpu_places, check_present_gpus, engines_asleep
 from prefix_rft_rllib.shared_inputs import with_shared_inputs
 from prefix_rft_rllib.user_view import UserView
 from prefix_rft_rllib.weight_sync import weight_sync, weights
@@ -66,12 +72,23 @@ class PrefixRFT(Algorithm):
     def get_default_config(cls) -> PrefixRFTConfig:
         return PrefixRFTConfig()
 
+    @classmethod
+    @override(Algorithm)
+    def default_resource_request(cls, config: Any) -> Any:
+        """What a trial reserves; an error or a message if the cluster does not have it."""
+        request = super().default_resource_request(config)
+        check_trial(cls.get_default_config().update_from_dict(config))
+        return request
+
     @override(Algorithm)
     def setup(self, config: PrefixRFTConfig) -> None:
-        """Check data, model and tokenizer; only then start env runners and learners."""
+        """Check machines, data, model and tokenizer; only then start env runners and learners."""
         self.method = self.config.build_method()
+        check_known_placement(self.config)
         self.problem_set = load_problem_set(self.config.token_env_config())
         check_setup(self.config, self.method, self.problem_set)
+        check_placement(self.config)
+        check_present_gpus(self.config, self.method)
         self._facts = DemonstrationFacts.of(self.problem_set)
         self._feedback = Feedback(self.method.stage_at(0))
         self._sampler = SAMPLERS[self.config.max_weight_staleness](self)
@@ -83,9 +100,15 @@ class PrefixRFT(Algorithm):
             self._view.preflight()
         start_ray()
         self.config = with_shared_inputs(self.config, self.problem_set)
-        super().setup(self.config)
-        self._weight_sync = weight_sync(self)
-        self.sync_weights()
+        try:
+            with pending_said(self.config):
+                super().setup(self.config)
+            check_gpu_places(self)
+            self._weight_sync = weight_sync(self)
+            self.sync_weights()
+        except BaseException:
+            self.cleanup()  # else env runners and learners keep what they hold
+            raise
 
     @override(Algorithm)
     def training_step(self) -> None:

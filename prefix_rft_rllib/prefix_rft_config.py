@@ -81,6 +81,8 @@ class PrefixRFTConfig(DerivedSettings):
         # Held-out problems.
         self.custom_evaluation_function = evaluate_held_out
         self.held_out_num_samples = 8
+        # Where it runs.
+        self.placement_timeout_s: float | None = None
         # Run directory.
         self.run_dir: str | None = None
         self.progress: bool | None = None
@@ -276,6 +278,23 @@ class PrefixRFTConfig(DerivedSettings):
             This config.
         """
         super().reporting(**kwargs)
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def resources(self, *, placement_timeout_s: float | None = NotProvided, **kwargs: Any) -> Self:
+        """Set what the run asks of a cluster.
+
+        Args:
+            placement_timeout_s: How long to wait for nodes that may still join the cluster, and for
+                what others use, before that is an error; None: without limit, with a message each
+                minute. What a Ray that the driver has started itself does not have is an error
+                at once (docs/cluster.md).
+            **kwargs: RLlib's own.
+
+        Returns:
+            This config.
+        """
+        super().resources(**kwargs)
         return self._set(locals())
 
     @override(AlgorithmConfig)

@@ -8,6 +8,7 @@ import numpy as np
 from prefix_rft_rllib.core.state_arrays import state_to_tensors
 from prefix_rft_rllib.engines import Engine, build_engine
 from prefix_rft_rllib.engines.engine import WeightReceiver
+from prefix_rft_rllib.runner_device import device_option
 from prefix_rft_rllib.weight_transfer_choice import planned_transfer
 
 
@@ -102,7 +103,7 @@ class RunnerEngine:
                 self._config.engine,
                 self._config.load_model_config(),
                 eos_token_ids=self._eos_token_ids,
-                **self._config.engine_config,
+                **(device_option(self._config) | self._config.engine_config),
                 **({} if transfer is None else {"weight_transfer": transfer}),
             )
         return self._engine

@@ -30,7 +30,9 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
         ValueError: Naming what does not fit and what to try.
     """
     _check_model(config, problem_set)
-    check_engine_config(config.engine, config.engine_config)
+    check_engine_config(
+        config.engine, config.engine_config, has_gpu=config.num_gpus_per_env_runner > 0
+    )
     _check_env(config, problem_set)
     if NoClip() in method.surrogates and config.ppo_clip != DEFAULT_CLIP:
         logger.warning(

@@ -15,7 +15,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "prefix_rft_rllib"
 FOLDERS = ("core", "methods", "engines", "envs", "connectors", "torch")
-RUNNER = ("token_env_runner", "runner_engine", "engine_failures", "weight_transfer_choice")
+RUNNER = (
+    "token_env_runner",
+    "runner_engine",
+    "runner_device",
+    "engine_failures",
+    "weight_transfer_choice",
+)
 VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy"}
 HEAVY = {"transformers", "tokenizers", "datasets", "vllm", "peft", *VERIFIER_LIBRARIES}
 

@@ -33,7 +33,7 @@ def _transformers(
     return TransformersEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
 
 
-def _transformers_options(**engine_config: Any) -> None:
+def _transformers_options(engine_config: Mapping[str, Any], has_gpu: bool) -> None:
     from prefix_rft_rllib.engines.transformers_engine import TransformersEngineOptions
 
     TransformersEngineOptions.from_config(engine_config)
@@ -47,10 +47,11 @@ def _vllm(
     return VLLMEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
 
 
-def _vllm_options(**engine_config: Any) -> None:
-    from prefix_rft_rllib.engines.vllm_options import VLLMEngineOptions
+def _vllm_options(engine_config: Mapping[str, Any], has_gpu: bool) -> None:
+    from prefix_rft_rllib.engines.vllm_options import VLLMEngineOptions, check_device
 
     VLLMEngineOptions.from_config(engine_config)
+    check_device(has_gpu=has_gpu)
 
 
 ENGINES: dict[str, Callable[..., Engine]] = {"transformers": _transformers, "vllm": _vllm}
@@ -60,18 +61,22 @@ _OPTION_CHECKS: dict[str, Callable[..., None]] = {
 }
 
 
-def check_engine_config(name: str, engine_config: Mapping[str, Any]) -> None:
+def check_engine_config(
+    name: str, engine_config: Mapping[str, Any], *, has_gpu: bool = True
+) -> None:
     """Check the options of an engine without building it.
 
     Args:
         name: A key of `ENGINES`.
         engine_config: Options of that engine.
+        has_gpu: Whether its process will have a GPU.
 
     Raises:
-        ValueError: For an option or value the engine does not accept.
+        ValueError: For an option or value the engine does not accept, or without a GPU that its
+            library was built for.
         ImportError: If the engine's library is not installed.
     """
-    _OPTION_CHECKS[name](**engine_config)
+    _OPTION_CHECKS[name](engine_config, has_gpu)
 
 
 def build_engine(

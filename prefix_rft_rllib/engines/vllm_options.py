@@ -144,6 +144,26 @@ def import_vllm() -> Any:
     return vllm
 
 
+def check_device(*, has_gpu: bool) -> None:
+    """Check that an engine without a GPU is of vLLM's build for CPUs.
+
+    Args:
+        has_gpu: Whether the engine's process will have a GPU.
+
+    Raises:
+        ValueError: If vLLM would take a GPU that its process was not given.
+    """
+    import_vllm()
+    from vllm.platforms import current_platform
+
+    if not has_gpu and not current_platform.is_cpu():
+        raise ValueError(
+            "`engine='vllm'` is installed as its build for GPUs, but `num_gpus_per_env_runner` is "
+            "0: use config.env_runners(num_gpus_per_env_runner=1), engine='transformers', or "
+            "vLLM's build for CPUs (requirements-cpu.txt)."
+        )
+
+
 def _llm_argument_names() -> list[str]:
     import_vllm()
     from vllm.engine.arg_utils import EngineArgs
