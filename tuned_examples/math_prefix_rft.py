@@ -2,19 +2,22 @@
 
 What it shows: the settings for real problems (GSM8K, MATH, AIME, ...): a file with field mapping,
 demonstrations in natural language, the math verifier, remote env runners, and on request a Tune
-search. The defaults are meant for one GPU and a model of 1 to 2 billion parameters (not run by us);
-with `--small` the shipped 0.5 M-parameter model runs (it is not taught), so that every part can be
-seen working on two CPU cores.
+search. The sizes are meant for a model of 1 to 2 billion parameters on GPUs, `--gpus N` (not run by
+us); without `--gpus` everything runs on CPUs. With `--small` the shipped 0.5 M-parameter model runs
+(it is not taught), so that every part can be seen working on two CPU cores.
 
 How to run:
     python tuned_examples/math_prefix_rft.py --data train.jsonl --small --num-iterations 5
-    python tuned_examples/math_prefix_rft.py --data train.jsonl --model Qwen2.5-Math-1.5B/
+    python tuned_examples/math_prefix_rft.py --data train.jsonl --model Qwen2.5-Math-1.5B/ --gpus 1
     python tuned_examples/math_prefix_rft.py --data train.jsonl --small --tune \
         --num-env-runners 1 --num-iterations 5                                  # 2x2 grid
-    On a cluster: `ray up`, then the same command with more `--num-env-runners`.
+    On a cluster: `ray up`, then the same command with as many `--gpus` as there are.
 A run ends with a checkpoint and a model in `runs/math_prefix_rft_seed<seed>/` and shows how to use
 the model. To debug, use `--num-env-runners 0`: everything runs in one process, and errors are
 raised there.
+
+With `--gpus N` each GPU has one learner and one vLLM engine, which sleeps during updates; bfloat16
+and activation checkpointing save memory. `--engine transformers` works without vLLM, slower.
 
 Settings that matter: `--max-prompt-tokens` and `--max-response-tokens` (memory and time; their sum
 must not exceed the model's positions; the defaults, 1024 and 3072, fit a model of 4096, the paper's
@@ -74,15 +77,27 @@ def apply_small() -> None:
     )
 
 
+ENGINES_ON_GPUS = {
+    "vllm": {"enable_sleep_mode": True, "gpu_memory_utilization": 0.5},
+    "transformers": {"dtype": "bfloat16"},
+}
+"""Settings of an engine that shares a GPU with a learner."""
+
+
+def apply_gpus(num_gpus: int, num_env_runners: int, engine: str) -> None:
+    """One learner and one engine on each GPU; both in this process without env runners."""
+    config.training(compute_dtype="bfloat16")
+    config.env_runners(engine=engine, engine_config=ENGINES_ON_GPUS[engine])
+    if num_env_runners == 0:
+        config.learners(num_gpus_per_learner=1, activation_checkpointing=True)
+        return
+    # Env runners start first and take more than half, so that no two of a kind share a GPU.
+    config.env_runners(num_gpus_per_env_runner=0.51)
+    config.learners(num_learners=num_gpus, num_gpus_per_learner=0.49, activation_checkpointing=True)
+
+
 def run_tune(num_iterations: int) -> None:
     """A 2x2 grid over the learning rate and the share of prefix tokens that is kept."""
-    needed, available = 1 + config.num_env_runners, ray.cluster_resources()["CPU"]
-    if needed > available:
-        # Tune would wait for ever for a trial's resources.
-        raise SystemExit(
-            f"A trial needs {needed} CPUs (one for itself, one per env runner), Ray has "
-            f"{available:g}: lower --num-env-runners to {max(0, int(available) - 1)}."
-        )
     config.training(
         lr=tune.grid_search([1e-6, 1e-5]),
         method_config={
@@ -132,12 +147,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-prompt-tokens", type=int, help="default 1024")
     parser.add_argument("--max-response-tokens", type=int, help="default 3072, small: 768")
     parser.add_argument("--num-iterations", type=int, default=500)
-    parser.add_argument("--num-env-runners", type=int, default=2)
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs; default 0: all on CPUs")
+    parser.add_argument("--engine", choices=ENGINES_ON_GPUS, help="default vllm with --gpus")
+    parser.add_argument("--num-env-runners", type=int, help="default 2, with --gpus one per GPU")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tune", action="store_true", help="search instead of one run")
     args = parser.parse_args()
     if not args.small and not args.model:
         parser.error("give --model DIRECTORY, or --small for the shipped model")
+    args.engine = args.engine or ("vllm" if args.gpus else "transformers")
+    if args.num_env_runners is None:
+        args.num_env_runners = args.gpus or 2
+    if args.gpus and args.num_env_runners not in (0, args.gpus):
+        parser.error("--gpus N has one env runner per GPU: leave --num-env-runners out, or give 0")
+    if args.gpus > 1 and args.num_env_runners == 0:
+        parser.error("--num-env-runners 0 runs in one process, which uses one GPU: --gpus 1")
     return args
 
 
@@ -156,7 +180,9 @@ def main() -> None:
     }
     data = str(Path(args.data).resolve())
     config.environment(env_config={**config.env_config, **limits, "data": data})
-    config.env_runners(num_env_runners=args.num_env_runners)
+    config.env_runners(num_env_runners=args.num_env_runners, engine=args.engine)
+    if args.gpus:
+        apply_gpus(args.gpus, args.num_env_runners, args.engine)
     config.training(method_config={"num_schedule_iterations": args.num_iterations})
     config.debugging(seed=args.seed, log_level="ERROR")
     start_ray(log_to_driver=False, logging_level="ERROR")
