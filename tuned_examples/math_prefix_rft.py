@@ -34,7 +34,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import ray
 from ray import tune
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, progress
