@@ -61,8 +61,9 @@ def test_sft_has_the_gradients_of_transformers_own_loss(tiny_config, dtype, budg
     ours, loss, model = sft_gradients(tiny_config, rows, dtype, max_tokens_per_microbatch=budget)
     reference = causal_lm_loss(model, rows)
     theirs = transformers_gradients(model, reference)
-    # In float64 too: ours has float32 weights, theirs float32 logits in the loss.
-    assert largest_difference(ours, theirs) <= 1e-6
+    # In float64 too: ours has float32 weights, theirs float32 logits in the loss. In float32 the
+    # processor's kernels decide in which order is summed.
+    assert largest_difference(ours, theirs) <= (1e-6 if dtype == torch.float64 else 4e-6)
     assert loss == pytest.approx(reference.item(), rel=1e-6)
 
 
