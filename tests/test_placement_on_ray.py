@@ -171,6 +171,7 @@ def on_shared_gpus(eight_gpus, make_config, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_an_algorithm_has_one_learner_and_one_engine_on_each_gpu(on_shared_gpus, caplog, tmp_path):
     config = on_shared_gpus(2, 0.51, 0.49).reporting(run_dir=str(tmp_path))
     with caplog.at_level(logging.WARNING):
@@ -193,6 +194,7 @@ def test_an_algorithm_has_one_learner_and_one_engine_on_each_gpu(on_shared_gpus,
     assert_everything_is_free()
 
 
+@pytest.mark.slow
 def test_two_learners_that_came_onto_one_gpu_end_the_build(on_shared_gpus, tmp_path):
     other = Light.options(num_gpus=0.5).remote()  # the env runner fills the rest of its GPU
     ray.get(other.gpus.remote())
