@@ -33,7 +33,7 @@ def example(monkeypatch) -> Callable[..., PrefixRFTConfig]:
         fresh = EXAMPLE.copy(copy_frozen=False)
         monkeypatch.setattr(math_prefix_rft, "config", fresh)
         monkeypatch.setattr("sys.argv", ["example", "--data", "x.jsonl", "--small", *arguments])
-        monkeypatch.setattr(math_prefix_rft.ray, "init", lambda **kwargs: None)
+        monkeypatch.setattr(math_prefix_rft, "start_ray", lambda **kwargs: None)
         monkeypatch.setattr(math_prefix_rft, "run_once", lambda *args: None)
         math_prefix_rft.main()
         return fresh
