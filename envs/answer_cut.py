@@ -54,7 +54,7 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
     if key not in problem_set.answer_cuts:
         problem = problem_set.by_id(problem_id)
         token_ids = problem_set.demonstration(problem_id, demonstration_index)
-        text = decode_response(problem_set.tokenizer, token_ids)
+        text = problem_set.response_text(token_ids)
         start = last_code_line(text) if is_task(problem.answer) else None
         for answer_start, answer_end in _answers(problem_set, problem, text):
             outcome = problem_set.grader.grade(text[:answer_end], problem)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefix_rft_rllib.envs.assistant_turns import without_edges
 from prefix_rft_rllib.envs.grading import boxed
 from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.prompt_renderer import PromptRenderers
@@ -22,24 +23,20 @@ class KeptText:
         place: "file:line".
         field_name: "prompt", "demonstration" or "answer".
         text: As it was encoded.
-        decoded: What decode(encode(text)) is.
+        lost: The first lost piece and its place; None if decode(encode(text)) is the text, but for
+            blanks at both ends and beside special tokens, which tokenizers add or drop.
     """
 
     problem: int
     place: str
     field_name: str
     text: str
-    decoded: str
+    lost: str | None
 
     @property
     def is_changed(self) -> bool:
         """Whether the tokenizer changes the text."""
-        return self.text != self.decoded
-
-    @property
-    def lost(self) -> str | None:
-        """The first lost piece and its place, if there is one."""
-        return lost_piece(self.text, self.decoded)
+        return self.lost is not None
 
 
 def decoded_texts(
@@ -59,8 +56,9 @@ def decoded_texts(
     rows: list[Sequence[int]] = []
     answers: list[tuple[int, str, str, str]] = []
     for number, problem in enumerate(problems):
-        places.append((number, problem.source, "prompt", renderers.text(problem)))
-        rows.append(problem.prompt_ids[len(renderers.of(problem).leading_ids) :])
+        prompt = renderers.text(problem)
+        places.append((number, problem.source, "prompt", prompt))
+        rows.append(problem.prompt_ids[renderers.of(problem).num_leading(prompt) :])
         for source, text, token_ids in zip(
             problem.demonstration_sources,
             problem.demonstration_texts,
@@ -68,11 +66,16 @@ def decoded_texts(
             strict=True,
         ):
             places.append((number, source, "demonstration", text))
-            rows.append(token_ids if text.endswith(tokenizer.eos_token) else token_ids[:-1])
+            end_text = tokenizer.convert_ids_to_tokens(int(token_ids[-1]))
+            rows.append(token_ids if text.endswith(end_text) else token_ids[:-1])
         if not is_task(problem.answer):
             answers.append((number, problem.source, "answer", boxed(problem.answer)))
     rows += encode_plain(tokenizer, [text for *_, text in answers])
     decoded = decode_all(tokenizer, rows, skip_special_tokens=False)
+    edgeless = without_edges(tokenizer)
     return [
-        KeptText(*place, back) for place, back in zip([*places, *answers], decoded, strict=True)
+        KeptText(*place, lost_piece(*(map(edgeless, (place[-1], back)))))
+        if place[-1] != back
+        else KeptText(*place, None)
+        for place, back in zip([*places, *answers], decoded, strict=True)
     ]

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from prefix_rft_rllib.envs.assistant_turns import DemonstrationEncoders
+from prefix_rft_rllib.envs.end_tokens import EndTokens, declared_end_ids
 from prefix_rft_rllib.envs.grading import Grader, reward_of
 from prefix_rft_rllib.envs.packed_problems import PackedProblems, SelectedProblems
 from prefix_rft_rllib.envs.problem import Problem
@@ -24,8 +26,8 @@ from prefix_rft_rllib.envs.problem_filters import (
 from prefix_rft_rllib.envs.problem_rows import fingerprint
 from prefix_rft_rllib.envs.prompt_renderer import PromptRenderers
 from prefix_rft_rllib.envs.prompting import (
+    TOKENIZER,
     decode_response,
-    encode_compactly,
     load_tokenizer,
     smallest_vocab_size,
 )
@@ -33,8 +35,8 @@ from prefix_rft_rllib.envs.raw_problems import read_problems
 from prefix_rft_rllib.envs.row_fields import RawProblem
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.subsets import keep_demonstrations, split_off, without_clashes
-from prefix_rft_rllib.envs.token_ids import TokenIds
 from prefix_rft_rllib.envs.verifiers.verdict import Graded
+from prefix_rft_rllib.hub_models import model_directory
 
 _NUM_CACHED_SETS = 8
 TRAIN = "train"
@@ -50,6 +52,7 @@ class ProblemSet:
         settings: The checked `env_config`.
         counts: Rows, merged rows, drops by filter, demonstrations, demonstrations set aside or left
             out, problems by split.
+        end_tokens: What ends a response; by default the tokenizer's end token alone.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class ProblemSet:
         tokenizer: Any,
         settings: EnvSettings,
         counts: Mapping[str, int],
+        end_tokens: EndTokens | None = None,
     ):
         self.problems = (
             problems if isinstance(problems, PackedProblems) else PackedProblems(problems)
@@ -65,6 +69,8 @@ class ProblemSet:
         self.tokenizer = tokenizer
         self.settings = settings
         self.counts = dict(counts)
+        eos_token_id = int(tokenizer.eos_token_id)
+        self.end_tokens = end_tokens or EndTokens((eos_token_id,), eos_token_id)
         self.answer_cuts: dict[tuple[str, int], int | None] = {}  # see `answer_cut`
         self.undecided_cuts: set[tuple[str, int]] = set()
         self.step_ends: dict[tuple[str, int], tuple[int, ...]] = {}  # see `step_ends`
@@ -77,7 +83,8 @@ class ProblemSet:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What is pickled: the arrays, the tokenizer and the settings; what is computed is not."""
-        return type(self), (self.problems, self.tokenizer, self.settings, self.counts)
+        state = (self.problems, self.tokenizer, self.settings, self.counts, self.end_tokens)
+        return type(self), state
 
     @cached_property
     def train(self) -> SelectedProblems:
@@ -140,17 +147,21 @@ class ProblemSet:
             )
         return problem.demonstrations[demonstration_index]
 
+    def response_text(self, response_ids: Sequence[int]) -> str:
+        """Decode a response as the verifier sees it: without the end token and special tokens."""
+        return decode_response(self.tokenizer, self.end_tokens.without(response_ids))
+
     def grade_response(self, problem: Problem, response_ids: Sequence[int]) -> tuple[Graded, float]:
         """Grade a whole response, prefix and end token included.
 
         Args:
             problem: What it responds to.
-            response_ids: Its token ids; special tokens are left out of the graded text.
+            response_ids: Its token ids; see `response_text`.
 
         Returns:
             The verifier's outcome with its details, and the reward that the settings pay for it.
         """
-        response = decode_response(self.tokenizer, response_ids)
+        response = self.response_text(response_ids)
         graded = self.grader.grade_with_details(response, problem)
         return graded, reward_of(graded.outcome, self.settings.rewards)
 
@@ -211,14 +222,20 @@ def _key(settings: Any) -> str:
 def _load(settings: EnvSettings) -> ProblemSet:
     tokenizer = load_tokenizer(settings.tokenizer)
     renderers = PromptRenderers(tokenizer, settings)
+    declared = settings.eos_token_ids
+    if declared is None:
+        directory = model_directory(settings.tokenizer, TOKENIZER, with_weights=False)
+        declared = declared_end_ids(directory)
+    vocab_size = max(settings.vocab_size or 0, smallest_vocab_size(tokenizer))
+    encoders = DemonstrationEncoders(tokenizer, renderers, declared, vocab_size)
     counts: Counter[str] = Counter()
     raw = read_problems(settings.data, settings, counts)
-    problems = _build(raw, "train", renderers, tokenizer, settings, counts)
+    problems = _build(raw, "train", renderers, encoders, settings, counts)
     problems = split_off(problems, settings.held_out_fraction)
     problems = keep_demonstrations(problems, settings.demonstration_fraction, counts)
     for name, sources in settings.held_out_data.items():
         raw = read_problems(sources, settings, counts)
-        held_out = _build(raw, name, renderers, tokenizer, settings, counts)
+        held_out = _build(raw, name, renderers, encoders, settings, counts)
         problems += without_clashes(held_out, name, problems, counts)
     for problem in problems:
         counts["problems"] += 1
@@ -231,14 +248,14 @@ def _load(settings: EnvSettings) -> ProblemSet:
             f"No training problem is left after filters and split. Counts: {dict(counts)}. Relax "
             "filters, raise the token budgets or lower held_out_fraction."
         )
-    return ProblemSet(problems, tokenizer, settings, counts)
+    return ProblemSet(problems, tokenizer, settings, counts, encoders.end_tokens)
 
 
 def _build(
     raw: list[RawProblem],
     split: str,
     renderers: PromptRenderers,
-    tokenizer: Any,
+    encoders: DemonstrationEncoders,
     settings: EnvSettings,
     counts: Counter[str],
 ) -> list[Problem]:
@@ -246,15 +263,11 @@ def _build(
     prompts = [renderers.text(item) for item in raw]
     settle_overlaps(raw, prompts, settings, counts)
     prompt_ids = renderers.encode(raw, prompts)
-    texts = [text for item in raw for _, text in item.demonstrations]
-    demonstration_ids = encode_compactly(tokenizer, texts)
+    demonstration_ids = encoders.encode(raw, prompts, prompt_ids)
     filters = [settings.of_source(source).filters for source in settings.sources]
     problems = []
     for item, ids in zip(raw, prompt_ids, strict=True):
-        complete = [
-            _ended(next(demonstration_ids), tokenizer.eos_token_id, source)
-            for source, _ in item.demonstrations
-        ]
+        complete = [next(demonstration_ids) for _ in item.demonstrations]
         if len(ids) > settings.max_prompt_tokens:
             if "prompt_too_long" not in filters[item.source_number]:
                 raise ValueError(_too_long_message(item, len(ids), settings))
@@ -284,23 +297,10 @@ def _build(
         )
         problems.append(problem)
     if has_filter("changed_by_tokenizer", settings):
-        problems = unchanged_by_tokenizer(problems, renderers, tokenizer, settings, counts)
+        problems = unchanged_by_tokenizer(problems, renderers, encoders.tokenizer, settings, counts)
     if has_filter("no_parseable_answer", settings):
         problems = with_gradeable_answer(problems, settings, counts)
     return problems
-
-
-def _ended(token_ids: np.ndarray, eos_token_id: int, source: str) -> TokenIds:
-    """Add the end token, unless the text ends with it already."""
-    if len(token_ids) and token_ids[-1] == eos_token_id:
-        token_ids = token_ids[:-1]
-    places = np.flatnonzero(token_ids == eos_token_id)
-    if len(places):
-        raise ValueError(
-            f"{source}: field 'demonstration' holds the tokenizer's end token inside the text, at "
-            f"token {places[0]}: the response would end there. Remove it."
-        )
-    return TokenIds(np.append(token_ids, np.int32(eos_token_id)))
 
 
 def _too_long_message(item: RawProblem, num_tokens: int, settings: EnvSettings) -> str:

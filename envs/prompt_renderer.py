@@ -55,6 +55,7 @@ class PromptRenderer:
         self.uses_chat_template = bool(chat_template) and settings.chat_template is not False
         self._check_kwargs(chat_template)
         self.leading_ids = () if self.uses_chat_template else _leading_ids(tokenizer)
+        self._leading_text = "".join(tokenizer.convert_ids_to_tokens(list(self.leading_ids)))
         self._system: Message | None = None
         content = settings.system_prompt
         if content or (content == "" and self.uses_chat_template and self._has_own_system()):
@@ -88,10 +89,17 @@ class PromptRenderer:
         return "\n\n".join(message["content"] for message in messages)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Encode rendered prompts: `leading_ids`, then the text."""
+        """Encode rendered prompts: `leading_ids`, unless a text has them itself, then the text."""
         leading = np.array(self.leading_ids, np.int32)
-        rows = encode_compactly(self._tokenizer, texts)
-        return [TokenIds(np.concatenate([leading, ids])) for ids in rows]
+        return [
+            TokenIds(np.concatenate([leading[: self.num_leading(text)], ids]))
+            for text, ids in zip(texts, encode_compactly(self._tokenizer, texts), strict=True)
+        ]
+
+    def num_leading(self, text: str) -> int:
+        """How many ids `encode` puts in front of those of a text."""
+        has_own = text.startswith(self._leading_text)
+        return 0 if has_own else len(self.leading_ids)
 
     def conversation(
         self,
@@ -204,6 +212,11 @@ class PromptRenderers:
             PromptRenderer(tokenizer, settings.of_source(source)) if source.own else shared
             for source in settings.sources
         ]
+
+    @property
+    def each(self) -> list[PromptRenderer]:
+        """All renderers, each once, in the order of the sources."""
+        return list(dict.fromkeys(self._renderers))
 
     def of(self, problem: RawProblem | Problem) -> PromptRenderer:
         """The renderer of a problem's source."""

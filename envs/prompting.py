@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from prefix_rft_rllib.hub_models import model_directory
+
+TOKENIZER = "env_config['tokenizer']"
+"""The setting that names a tokenizer, in errors."""
 _NUM_ENCODED_AT_A_TIME = 256
 
 
@@ -16,8 +18,8 @@ def load_tokenizer(directory: str) -> Any:
     """Load a transformers tokenizer and check that it can end a text.
 
     Args:
-        directory: A directory with tokenizer files, or the name of a model in the local
-            Hugging Face cache.
+        directory: A directory with tokenizer files, or a name of the Hugging Face hub,
+            "org/name" or "org/name@revision".
 
     Returns:
         The tokenizer.
@@ -27,23 +29,16 @@ def load_tokenizer(directory: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    is_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", directory) is not None
-    if not Path(directory).is_dir() and not is_hub_name:
-        raise ValueError(
-            f"env_config['tokenizer'] ({directory!r}) is not a directory. Give the directory that "
-            "holds tokenizer.json and tokenizer_config.json."
-        )
+    path = model_directory(directory, TOKENIZER, with_weights=False)
     try:
+        # Code of the model's author is never run.
         tokenizer = AutoTokenizer.from_pretrained(
-            directory, local_files_only=not Path(directory).is_dir()
+            path, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and others
-        kind = "holds no tokenizer that transformers can load"
-        if not Path(directory).is_dir():
-            kind = "is neither a directory here nor a model in the local Hugging Face cache"
         raise ValueError(
-            f"env_config['tokenizer'] ({directory!r}) {kind} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''})."
+            f"env_config['tokenizer'] ({directory!r}) holds no tokenizer that transformers can "
+            f"load ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
         ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(

@@ -52,6 +52,7 @@ class EnvSettings:
     rewards: Mapping[str, float] = field(default_factory=lambda: {"CORRECT": 1.0})
     cut_prefix_before_answer: bool = True
     vocab_size: int | None = None
+    eos_token_ids: tuple[int, ...] | None = None
 
     @classmethod
     def from_config(cls, env_config: Mapping[str, Any]) -> EnvSettings:
@@ -121,6 +122,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         values["extra_fields"] = checked_extra_fields(values["extra_fields"])
     if "rewards" in values:
         values["rewards"] = _checked_rewards(values["rewards"])
+    if values.get("eos_token_ids") is not None:
+        values["eos_token_ids"] = _checked_ids(values["eos_token_ids"])
     check_prompt_settings(values)
     return values
 
@@ -168,6 +171,18 @@ def _checked_filters(filters: Any) -> tuple[str, ...]:
         if name not in FILTERS:
             raise ValueError(f"Unknown filter {name!r}. Known filters: {', '.join(FILTERS)}.")
     return tuple(name for name in FILTERS if name in filters)
+
+
+def _checked_ids(ids: Any) -> tuple[int, ...]:
+    """Check a list of token ids; the tokenizer's size is not known here."""
+    is_list = isinstance(ids, list | tuple | set | frozenset)
+    whole = [i for i in ids if isinstance(i, int) and not isinstance(i, bool)] if is_list else []
+    if not is_list or len(whole) < len(ids) or min(whole, default=0) < 0:
+        raise ValueError(
+            "env_config['eos_token_ids'] must be a list of token ids (whole numbers of at least "
+            f"0), or None for those that the model's files name, got {ids!r}."
+        )
+    return tuple(sorted(set(whole)))
 
 
 def _checked_rewards(rewards: Mapping[str, Any]) -> dict[str, float]:

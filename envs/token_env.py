@@ -22,7 +22,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     """Write a response to a problem, one token a step.
 
     ## Description
-    The policy reads a prompt and writes a response token by token until it writes the end token or
+    The policy reads a prompt and writes a response token by token until it writes an end token or
     its budget is spent. A verifier then grades the whole response. A reset may put the first tokens
     of a demonstration in front of what the policy writes: a prefix state. The prefix is cut in
     token ids and never decoded and encoded again, so that resetting to n prefix tokens equals
@@ -44,9 +44,10 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     options: a training problem drawn with the environment's generator, and no prefix.
 
     ## Episode End
-    Termination: the end token was written.
-    Truncation: the response, prefix included, has `max_response_tokens` tokens and the last is not
-    the end token. Truncated responses are graded like others.
+    Termination: an end token was written: the tokenizer's, one of those that the model's files name
+    (`generation_config.json`, else `config.json`), or, instead of these, of `eos_token_ids`.
+    Truncation: the response, prefix included, has `max_response_tokens` tokens and the last is no
+    end token. Truncated responses are graded like others.
 
     ## Arguments
     The keys of `env_config` as keyword arguments, for example
@@ -80,7 +81,6 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     def __init__(self, **env_config: Any):
         self.problem_set: ProblemSet = load_problem_set({**self.DEFAULT_SETTINGS, **env_config})
         settings = self.problem_set.settings
-        tokenizer = self.problem_set.tokenizer
         self.vocab_size = self.problem_set.smallest_vocab_size
         if settings.vocab_size is not None:
             if settings.vocab_size < self.vocab_size:
@@ -90,7 +90,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
                 )
             self.vocab_size = settings.vocab_size
         self.max_response_tokens = settings.max_response_tokens
-        self._end_token = int(tokenizer.eos_token_id)
+        self._end_ids = frozenset(self.problem_set.end_tokens.ids)
         window = settings.max_prompt_tokens + settings.max_response_tokens
         self.action_space = gym.spaces.Discrete(self.vocab_size)
         self.observation_space = gym.spaces.Box(
@@ -163,7 +163,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         self._window[self._length] = action
         self._length += 1
         num_response = self._length - self._num_prompt
-        terminated = int(action) == self._end_token
+        terminated = int(action) in self._end_ids
         truncated = not terminated and num_response >= self.max_response_tokens
         reward = 0.0
         info: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """What follows from the settings: the method, the environment, the model, the learner's classes."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
@@ -11,7 +11,10 @@ from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.core.surrogates import PPOClip
+from prefix_rft_rllib.envs.end_tokens import declared_end_ids
+from prefix_rft_rllib.envs.prompting import TOKENIZER
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.hub_models import hub_name, model_directory, pinned, with_revision
 
 if TYPE_CHECKING:
     from ray.rllib.core.learner import Learner
@@ -25,6 +28,7 @@ class DerivedSettings(AlgorithmConfig):
     """The part of `PrefixRFTConfig` that holds no setting of its own."""
 
     model_path: str | None
+    model_revision: str | None
     method: str | methods.Method
     method_config: dict[str, Any]
     group_size: int
@@ -64,17 +68,57 @@ class DerivedSettings(AlgorithmConfig):
             spec = gym.spec(env)
             env, registered = spec.entry_point, spec.kwargs
         env = load_env_creator(env) if isinstance(env, str) else env
-        tokenizer = {"tokenizer": self.model_path} if self.model_path else {}
+        tokenizer = {"tokenizer": self.model_source} if self.model_path else {}
         own = getattr(env, "DEFAULT_SETTINGS", {})
         return {**own, **registered, **tokenizer, **self.env_config}
 
     def token_env_config(self) -> dict[str, Any]:
-        """`env_settings` with the model's vocabulary size: what the environment is made from.
+        """`env_settings` with the model's vocabulary size and end tokens.
 
-        Reads the model's configuration.
+        What the environment is made from. Reads the model's configuration.
         """
         vocab_size = self.load_model_config().get_text_config(decoder=True).vocab_size
-        return {"vocab_size": vocab_size} | self.env_settings()
+        own = {"vocab_size": vocab_size, "eos_token_ids": self.load_eos_token_ids()}
+        return own | self.env_settings()
+
+    @property
+    def model_source(self) -> str:
+        """`model_path`, with `model_revision` as "org/name@revision" if there is one."""
+        return with_revision(str(self.model_path), self.model_revision)
+
+    def with_pinned_names(self) -> Self:
+        """Let names of the Hugging Face hub stand for the commits that they stand for now.
+
+        Files that are not in the local cache are fetched.
+
+        Returns:
+            A frozen copy; the settings themselves if they name no repository.
+
+        Raises:
+            ValueError: If there is no such model, or the hub cannot be reached.
+        """
+        pinned_model = hub_name(pinned(self.model_source))
+        tokenizer = self.env_config.get("tokenizer")
+        pinned_tokenizer = tokenizer and pinned(str(tokenizer), TOKENIZER, with_weights=False)
+        if pinned_model is None and pinned_tokenizer == tokenizer:
+            return self
+        config = self.copy(copy_frozen=False)
+        if pinned_model is not None:
+            config.model_path, config.model_revision = pinned_model.name, pinned_model.revision
+        if tokenizer:
+            config.env_config = {**config.env_config, "tokenizer": pinned_tokenizer}
+        config.freeze()
+        return config
+
+    def load_eos_token_ids(self) -> tuple[int, ...]:
+        """The end tokens that the model's files name.
+
+        Raises:
+            ValueError: If a file names something else than token ids.
+        """
+        if self.shared_inputs is not None:
+            return self.shared_inputs.eos_token_ids
+        return declared_end_ids(model_directory(self.model_source))
 
     def load_model_config(self) -> "PretrainedConfig":
         """The configuration of the model at `model_path`.
@@ -86,9 +130,12 @@ class DerivedSettings(AlgorithmConfig):
             return self.shared_inputs.model_config()
         from transformers import AutoConfig
 
+        directory = model_directory(self.model_source)
         try:
-            # Without this a mistyped directory is looked up in the hub, with many retries.
-            return AutoConfig.from_pretrained(str(self.model_path), local_files_only=True)
+            # Code of the model's author is never run.
+            return AutoConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error} Give the "
@@ -182,7 +229,7 @@ class DerivedSettings(AlgorithmConfig):
     @override(AlgorithmConfig)
     def _model_config_auto_includes(self) -> dict[str, Any]:
         return super()._model_config_auto_includes | {
-            "model_path": self.model_path,
+            "model_path": self.model_source,
             "temperature": self.temperature,
             "compute_dtype": self.compute_dtype,
             "use_reference": self.kl_coeff > 0,

@@ -29,8 +29,10 @@ from prefix_rft_rllib.connectors import episodes as row_data
 from prefix_rft_rllib.connectors.episodes import WholeSequences
 from prefix_rft_rllib.core.prefix_sampling import Rollout
 from prefix_rft_rllib.envs.problems import load_problem_set
+from prefix_rft_rllib.envs.prompting import TOKENIZER
 from prefix_rft_rllib.feedback import Feedback
 from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
+from prefix_rft_rllib.hub_models import model_directory
 from prefix_rft_rllib.model_export import save_adapter, save_pretrained
 from prefix_rft_rllib.placement_checks import (
     check_known_placement,
@@ -83,6 +85,7 @@ class PrefixRFT(Algorithm):
     @override(Algorithm)
     def setup(self, config: PrefixRFTConfig) -> None:
         """Check machines, data, model and tokenizer; only then start env runners and learners."""
+        self.config = self.config.with_pinned_names()
         self.method = self.config.build_method()
         check_known_placement(self.config)
         self.problem_set = load_problem_set(self.config.token_env_config())
@@ -315,7 +318,11 @@ class PrefixRFT(Algorithm):
         """
         state = self.learner_group.first_learner(weights)[COMPONENT_RL_MODULE]
         directory = save_pretrained(
-            str(self.config.model_path), state[DEFAULT_MODULE_ID], self.problem_set.tokenizer, path
+            model_directory(self.config.model_source),
+            state[DEFAULT_MODULE_ID],
+            model_directory(self.problem_set.settings.tokenizer, TOKENIZER, with_weights=False),
+            self.problem_set.end_tokens.ids,
+            path,
         )
         if self.config.lora is not None:
             lora_config, adapter = self.learner_group.first_learner(_adapter)

@@ -10,6 +10,7 @@ from ray.util.debug import log_once
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.config_checks import check_config
 from prefix_rft_rllib.derived_settings import DerivedSettings
+from prefix_rft_rllib.engines.sampling_options import refuse_sampling_options
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
 from prefix_rft_rllib.unused_settings import check_known, check_used
 
@@ -39,6 +40,7 @@ class PrefixRFTConfig(DerivedSettings):
         super().__init__(algo_class=algo_class or PrefixRFT)
         # What is trained, and by which method.
         self.model_path: str | None = None
+        self.model_revision: str | None = None
         self.method: str | methods.Method = "prefix_rft"
         self.method_config: dict[str, Any] = {}
         self.group_size = 8
@@ -109,6 +111,7 @@ class PrefixRFTConfig(DerivedSettings):
         self,
         *,
         model_path: str = NotProvided,
+        model_revision: str | None = NotProvided,
         method: str | methods.Method = NotProvided,
         method_config: Mapping[str, Any] = NotProvided,
         group_size: int = NotProvided,
@@ -134,7 +137,10 @@ class PrefixRFTConfig(DerivedSettings):
         """Set what is trained and how.
 
         Args:
-            model_path: Directory of a causal LM and its tokenizer in Hugging Face form.
+            model_path: Directory of a causal LM and its tokenizer in Hugging Face form, or a name
+                of the Hugging Face hub, "org/name" or "org/name@revision".
+            model_revision: Branch, tag or commit of that name; None for the default branch, or
+                with a directory. A run reads the commit that it stands for at the start.
             method: Name of a method in `prefix_rft_rllib.methods` (or a `Method`).
             method_config: Keyword arguments of that method's function, as plain data.
             group_size: Rollouts per problem, hybrid ones included.
@@ -172,6 +178,7 @@ class PrefixRFTConfig(DerivedSettings):
         Returns:
             This config.
         """
+        refuse_sampling_options(kwargs, "config.training()")
         super().training(**kwargs)
         return self._set(locals())
 
@@ -227,8 +234,10 @@ class PrefixRFTConfig(DerivedSettings):
                 from GPU to GPU, "ipc" inside one (engine "vllm" alone); "auto" directly where
                 learners and env runners have GPUs, else through Ray (docs/engines.md).
             temperature: Sampling temperature; also that of the trained policy's log-probabilities.
-            top_p: Nucleus of the sampling distribution, in (0, 1].
-            **kwargs: RLlib's own. `num_envs_per_env_runner` is how many responses a runner verifies
+            top_p: Nucleus of the sampling distribution, in (0, 1]. Log-probabilities are those
+                before this filter (docs/engines.md, "How tokens are drawn").
+            **kwargs: RLlib's own; `top_k`, `min_p`, stop texts and penalties are refused.
+                `num_envs_per_env_runner` is how many responses a runner verifies
                 at the same time; generation is one batch whatever it is. `sample_timeout_s`
                 (default None: no limit) is how long the driver waits for the runners' answers:
                 one that is silent for longer is ended, and its rollouts are sampled again.
@@ -236,6 +245,7 @@ class PrefixRFTConfig(DerivedSettings):
         Returns:
             This config.
         """
+        refuse_sampling_options(kwargs, "config.env_runners()")
         super().env_runners(**kwargs)
         return self._set(locals())
 

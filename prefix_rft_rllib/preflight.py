@@ -27,6 +27,7 @@ from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 from prefix_rft_rllib.terminal_text import without_controls
 
 _NUM_LISTED = 5
+_TOKENIZER_HELP = "directory of the model or tokenizer, or 'org/name@revision' of the hub"
 _NUM_SHOWN_CHARACTERS = 600
 
 
@@ -154,6 +155,9 @@ def preflight(problem_set: ProblemSet, *, progress: bool = True) -> PreflightRep
 def check_lossless(problem_set: ProblemSet) -> None:
     """Check that decode(encode(text)) equals every prompt, demonstration and boxed answer.
 
+    Blanks at both ends and beside special tokens are left out of the comparison: tokenizers put
+    them there, or drop them, by themselves.
+
     Raises:
         ValueError: If a text changes; names file, line and the lost piece of the first.
     """
@@ -205,7 +209,8 @@ def _grade_demonstrations(
     """Grade every demonstration as the text that its token ids decode to."""
     owners = [p for p in problem_set.problems for _ in p.demonstrations]
     sources = [source for p in problem_set.problems for source in p.demonstration_sources]
-    rows = [token_ids for p in problem_set.problems for token_ids in p.demonstrations]
+    without_end = problem_set.end_tokens.without
+    rows = [without_end(token_ids) for p in problem_set.problems for token_ids in p.demonstrations]
     texts = decode_all(problem_set.tokenizer, rows, skip_special_tokens=True)
     outcomes = problem_set.grader.grade_many(texts, owners, "demonstrations" if progress else None)
     rejected = [
@@ -247,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", nargs="+", required=True, help="files, datasets, functions that give rows"
     )
-    parser.add_argument("--tokenizer", required=True, help="directory of the model or tokenizer")
+    parser.add_argument("--tokenizer", required=True, help=_TOKENIZER_HELP)
     parser.add_argument("--max-prompt-tokens", type=int)
     parser.add_argument("--max-response-tokens", type=int)
     parser.add_argument(

@@ -8,14 +8,15 @@ from typing import Any
 from prefix_rft_rllib.core.losses import DEFAULT_CLIP
 from prefix_rft_rllib.core.surrogates import NoClip
 from prefix_rft_rllib.engines import check_engine_config
+from prefix_rft_rllib.engines.sampling_options import unused_settings
+from prefix_rft_rllib.envs.end_tokens import generation_settings
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
 from prefix_rft_rllib.envs.token_env import make_token_env
+from prefix_rft_rllib.hub_models import model_directory
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
 logger = logging.getLogger(__name__)
-
-WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
 def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> None:
@@ -30,6 +31,7 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
         ValueError: Naming what does not fit and what to try.
     """
     _check_model(config, problem_set)
+    _say_how_tokens_are_drawn(config, method)
     check_engine_config(
         config.engine, config.engine_config, has_gpu=config.num_gpus_per_env_runner > 0
     )
@@ -69,11 +71,18 @@ def _check_env(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
 
 def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
     model_config = config.load_model_config().get_text_config(decoder=True)
-    directory = Path(str(config.model_path))
-    if directory.is_dir() and not any(any(directory.glob(p)) for p in WEIGHT_FILES):
+    directory = Path(model_directory(config.model_source))
+    if not any(directory.glob("*.safetensors")):
+        pickled = any(any(directory.glob(pattern)) for pattern in ("*.bin", "*.pt", "*.pth"))
         raise ValueError(
-            f"`model_path` ({config.model_path!r}) holds a configuration but no weights "
-            f"({' or '.join(WEIGHT_FILES)}). Give the directory `save_pretrained` wrote."
+            f"`model_path` ({config.model_source!r}) holds a configuration but "
+            + (
+                "pickled weights only, which could run code: *.safetensors are loaded, nothing "
+                "else. Load the model in transformers and `save_pretrained` it again."
+                if pickled
+                else "no weights (*.safetensors or *.bin). Give the directory "
+                "`save_pretrained` wrote, as *.safetensors."
+            )
         )
     largest_id = max(problem_set.tokenizer.get_vocab().values())
     if largest_id >= model_config.vocab_size:
@@ -90,6 +99,27 @@ def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
             f"`max_prompt_tokens` ({settings.max_prompt_tokens}) + `max_response_tokens` "
             f"({settings.max_response_tokens}) = {longest} exceeds the context of {context} "
             "tokens of the model. Lower one of them in env_config, or extend the model's context."
+        )
+
+
+def _say_how_tokens_are_drawn(config: PrefixRFTConfig, method: Method) -> None:
+    """Warn where rollouts are drawn otherwise than a user may think."""
+    unused = unused_settings(generation_settings(model_directory(config.model_source)))
+    if unused:
+        logger.warning(
+            "The generation_config.json of the model sets %s. Rollouts do not follow it: they are "
+            "drawn with temperature %g and top_p %g (config.env_runners). An exported model keeps "
+            "the file.",
+            ", ".join(f"{name}={value!r}" for name, value in unused.items()),
+            config.temperature,
+            config.top_p,
+        )
+    if config.top_p < 1 and any(stage.method.has_rollouts for stage in method.all_stages):
+        logger.warning(
+            "`top_p` is %g: rollouts come from the nucleus, while the loss compares "
+            "log-probabilities of the whole distribution (docs/engines.md). Use 1 in training "
+            "unless you want that.",
+            config.top_p,
         )
 
 

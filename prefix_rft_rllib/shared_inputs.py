@@ -22,10 +22,11 @@ class SharedInputs:
     checkpoint holds None instead: whoever restores reads the files anew.
 
     Args:
-        model_path: The directory that the model was read from.
+        model_path: The directory that the model was read from, or its name and commit.
         problem_set: A `ProblemSet`; None if no remote env runner needs it.
         model_config: The model's configuration.
         weights: `SentWeights`; None if no remote learner needs them.
+        eos_token_ids: The end tokens that the model's files name.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class SharedInputs:
         problem_set: "ray.ObjectRef[ProblemSet] | None",
         model_config: "ray.ObjectRef[Any]",
         weights: "ray.ObjectRef[Any] | None",
+        eos_token_ids: tuple[int, ...],
     ) -> None:
-        self._state = (model_path, problem_set, model_config, weights)
+        self._state = (model_path, problem_set, model_config, weights, eos_token_ids)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharedInputs":
         return self
@@ -52,12 +54,17 @@ class SharedInputs:
         """The model's configuration, a copy."""
         return ray.get(self._state[2])
 
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The end tokens that the model's files name."""
+        return self._state[4]
+
     @contextlib.contextmanager
     def received_weights(self) -> Iterator[None]:
         """Let models be built in this process from the shared weights, while this is open."""
         from prefix_rft_rllib.torch.sent_weights import receive_weights
 
-        model_path, _, _, weights = self._state
+        model_path, _, _, weights, _ = self._state
         if weights is None:
             yield
             return
@@ -82,12 +89,14 @@ def with_shared_inputs(config: PrefixRFTConfig, problem_set: ProblemSet) -> Pref
     num_env_runners = config.num_env_runners + config.evaluation_num_env_runners
     if not num_env_runners and not config.num_learners:
         return config
-    model_path = str(config.model_path)
+    model_path = config.model_source
     weights = _put_weights(model_path) if config.num_learners else None
     problems = _put_problem_set(problem_set) if num_env_runners else None
     model_config = ray.put(config.load_model_config())
     shared = config.copy(copy_frozen=False)
-    shared.shared_inputs = SharedInputs(model_path, problems, model_config, weights)
+    shared.shared_inputs = SharedInputs(
+        model_path, problems, model_config, weights, config.load_eos_token_ids()
+    )
     shared.freeze()
     return shared
 

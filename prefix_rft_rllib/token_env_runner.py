@@ -60,8 +60,8 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         if self.worker_index and self.config.shared_inputs:
             self.config.shared_inputs.receive_problem_set()
         self.make_env()
-        tokenizer = self.env.unwrapped.problem_set.tokenizer
-        self._engine = RunnerEngine(self.config, eos_token_ids=[tokenizer.eos_token_id])
+        end_tokens = self.env.unwrapped.problem_set.end_tokens
+        self._engine = RunnerEngine(self.config, eos_token_ids=end_tokens.ids)
 
     @override(EnvRunner)
     def make_env(self) -> None:

@@ -109,12 +109,12 @@ def test_engines_import_no_other_room_and_no_ray():
 
 def test_environments_import_no_ray_no_torch_and_no_other_room():
     libraries = {"gymnasium", "numpy", "pyarrow", "tqdm", *HEAVY} - {"vllm"}
-    assert_layer(files_of("envs"), libraries=libraries, rooms={"envs"})
+    assert_layer(files_of("envs"), libraries=libraries, rooms={"envs", "hub_models"})
 
 
 @pytest.mark.parametrize("folder", ["connectors", "torch"])
 def test_learner_side_knows_no_environment_engine_or_method(folder):
-    rooms = {"core", "connectors", "torch", "metrics", "prefix_rft_learner"}
+    rooms = {"core", "connectors", "torch", "metrics", "prefix_rft_learner", "hub_models"}
     libraries = {"torch", "numpy", "ray", "pyarrow", "peft", "safetensors", "transformers"}
     libraries |= {"huggingface_hub"}
     assert_layer(files_of(f"{PACKAGE}/{folder}"), libraries=libraries, rooms=rooms)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from prefix_rft_rllib.engines.sampling_options import refuse_in_engine_config
+
 WORKER_EXTENSION = "prefix_rft_rllib.engines.vllm_worker.VLLMWorkerExtension"
 
 _REASONS = {
@@ -18,7 +20,9 @@ _REASONS = {
         "tokenizer tokenizer_mode tokenizer_revision skip_tokenizer_init"
     ),
     "weights come from the learner": "load_format model_loader_extra_config download_dir",
-    "a token's draw depends on the rollout's seed, temperature and top_p alone": (
+    "a token's draw depends on the rollout's seed, temperature and top_p alone "
+    "(config.env_runners(temperature=..., top_p=...)); under other settings its log-probability "
+    "would not be the one that is trained": (
         "seed logits_processors generation_config override_generation_config speculative_config "
         "spec_method spec_model spec_tokens watermark watermark_config"
     ),
@@ -92,6 +96,7 @@ class VLLMEngineOptions:
                 raise ValueError(
                     f"`{name}` of vLLM cannot be set in engine_config: {RESERVED[name]}."
                 )
+        refuse_in_engine_config(arguments)
         allowed = _llm_argument_names()
         for name in arguments:
             if name not in allowed:

@@ -2,13 +2,17 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from prefix_rft_rllib.hub_models import model_directory
 from prefix_rft_rllib.torch.progress_bars import no_progress_bars
 from prefix_rft_rllib.torch.sent_weights import build_received
 
+FILES_ONLY = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+"""How models are loaded: no look-up in the hub, no code of the author, no pickled weights."""
 PACKING_ATTENTION = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Attention implementations that read packed rows without a mask of their product."""
 
@@ -17,7 +21,8 @@ def load_lm(model_path: str, *, attn_implementation: str | None = None) -> Any:
     """Load a causal LM with float32 weights.
 
     Args:
-        model_path: A `save_pretrained` directory; not read while this process has received the
+        model_path: A `save_pretrained` directory or a name of the Hugging Face hub, with the
+            revision as "org/name@revision"; not read while this process has received the
             weights (`sent_weights.receive_weights`).
         attn_implementation: Attention of transformers; None for the model's own choice.
 
@@ -37,10 +42,11 @@ def load_lm(model_path: str, *, attn_implementation: str | None = None) -> Any:
             return received
         with no_progress_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                model_path,
+                model_directory(model_path),
                 dtype=torch.float32,
                 output_loading_info=True,
                 attn_implementation=attn_implementation,
+                **FILES_ONLY,
             )
     except (ImportError, ValueError) as error:
         if attn_implementation is None:
@@ -58,6 +64,30 @@ def load_lm(model_path: str, *, attn_implementation: str | None = None) -> Any:
             "directory."
         )
     return model
+
+
+def save_lm(lm: Any, directory: Path, **kwargs: Any) -> None:
+    """`save_pretrained`, with the generation settings as they are.
+
+    transformers loads settings that it refuses to save (a temperature without `do_sample`, as some
+    published models have it).
+
+    Args:
+        lm: A causal LM.
+        directory: Where to; made if missing.
+        **kwargs: Of the model's `save_pretrained`.
+    """
+    from transformers import GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME
+
+    given = lm.generation_config
+    lm.generation_config = GenerationConfig()
+    try:
+        with no_progress_bars():
+            lm.save_pretrained(directory, **kwargs)
+    finally:
+        lm.generation_config = given
+    given.to_json_file(directory / GENERATION_CONFIG_NAME, use_diff=True)
 
 
 @contextlib.contextmanager

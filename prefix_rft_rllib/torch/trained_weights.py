@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.torch.causal_lm import save_lm
 from prefix_rft_rllib.torch.lora import is_adapter, lora_config, save_adapter
-from prefix_rft_rllib.torch.progress_bars import no_progress_bars
 from prefix_rft_rllib.torch.token_scorer import TokenScorer, WithoutAdapters
 
 
@@ -69,8 +69,7 @@ class TrainedWeights:
         for name, value in self.lm.named_parameters(remove_duplicate=False):
             # Tied weights share memory again: they are written once.
             tensors[name] = tensors[first_name.setdefault(value, name)]
-        with no_progress_bars():
-            self.lm.save_pretrained(directory, state_dict=tensors)
+        save_lm(self.lm, directory, state_dict=tensors)
 
 
 class AdapterWeights(TrainedWeights):

@@ -39,7 +39,7 @@ def test_the_registered_math_environment_has_the_math_verifier(config):
     check_env(env.unwrapped, skip_render_check=True)
     # 10/2 equals 5 for the math verifier; as text they differ.
     env.reset(options={"problem_id": "a"})
-    tokens = [*encode(env.unwrapped, "\\boxed{10/2}"), env.unwrapped._end_token]
+    tokens = [*encode(env.unwrapped, "\\boxed{10/2}"), env.unwrapped.problem_set.end_tokens.of_turn]
     assert steps(env, tokens)[-1][1:] == (
         1.0,
         True,
@@ -121,7 +121,7 @@ def test_problems_are_drawn_with_the_seed_and_from_training_only(config):
 def test_the_reward_comes_on_the_last_token_only(config):
     env = TokenEnv(**config)
     env.reset(options={"problem_id": "a"})
-    tokens = [*encode(env, "so \\boxed{5} ."), env._end_token]
+    tokens = [*encode(env, "so \\boxed{5} ."), env.problem_set.end_tokens.of_turn]
     results = steps(env, tokens)
     assert [r[1] for r in results] == [0.0] * (len(tokens) - 1) + [1.0]
     assert [r[2] for r in results] == [False] * (len(tokens) - 1) + [True]
@@ -138,7 +138,7 @@ def test_the_reward_comes_on_the_last_token_only(config):
 def test_rewards_follow_the_table_of_verdicts(config, text, verdict, reward):
     env = TokenEnv(**config, rewards={"CORRECT": 2.0, "WRONG": -1.0})
     env.reset(options={"problem_id": "a"})
-    last = steps(env, [*encode(env, text), env._end_token])[-1]
+    last = steps(env, [*encode(env, text), env.problem_set.end_tokens.of_turn])[-1]
     assert (last[1], last[4]) == (reward, {"verdict": verdict, "verdict_details": {}})
 
 
@@ -155,7 +155,7 @@ def test_a_spent_budget_truncates_and_is_graded(config):
 def test_the_end_token_at_the_last_place_of_the_budget_terminates(config):
     env = TokenEnv(**config)
     env.reset(options={"problem_id": "a"})
-    last = steps(env, [5] * 31 + [env._end_token])[-1]
+    last = steps(env, [5] * 31 + [env.problem_set.end_tokens.of_turn])[-1]
     assert last[2:4] == (True, False)
 
 
@@ -189,7 +189,7 @@ def test_the_second_demonstration_can_be_chosen(config):
 def at_the_end(config, verifier):
     env = TokenEnv(**{**config, "verifier": f"tests.envs.fake_verifiers:{verifier}"})
     env.reset(options={"problem_id": "a"})
-    return steps(env, [*encode(env, "\\boxed{5}"), env._end_token])[-1]
+    return steps(env, [*encode(env, "\\boxed{5}"), env.problem_set.end_tokens.of_turn])[-1]
 
 
 def test_a_number_from_the_verifier_is_the_reward(config):
@@ -207,7 +207,7 @@ def test_a_crash_of_the_verifier_is_an_error_logged_once_and_never_wrong(config,
     with caplog.at_level(logging.ERROR):
         for _ in range(2):
             env.reset(options={"problem_id": "a"})
-            assert env.step(env._end_token)[1:] == (
+            assert env.step(env.problem_set.end_tokens.of_turn)[1:] == (
                 -3.0,
                 True,
                 False,
@@ -264,7 +264,7 @@ def test_stepping_outside_of_an_episode_is_an_error(config):
     with pytest.raises(ValueError, match="call reset"):
         env.step(1)
     env.reset()
-    env.step(env._end_token)
+    env.step(env.problem_set.end_tokens.of_turn)
     with pytest.raises(ValueError, match="call reset"):
         env.step(1)
 

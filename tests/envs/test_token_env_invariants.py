@@ -61,7 +61,7 @@ def test_the_docstring_has_gymnasiums_headings(environment):
 def test_documented_keys_equal_generated_ones(config):
     env = TokenEnv(**config)
     _, reset_info = env.reset(options={"problem_id": "a"})
-    final_info = env.step(env._end_token)[4]
+    final_info = env.step(env.problem_set.end_tokens.of_turn)[4]
     assert tuple(reset_info) == token_env.RESET_INFO_KEYS
     assert tuple(final_info) == token_env.FINAL_INFO_KEYS
     bullets = re.findall(r"- `(\w+)`:", section(TokenEnv.__doc__, "Info Keys"))
@@ -112,10 +112,12 @@ def test_every_gold_answer_is_correct_and_an_empty_response_is_not(config, kind,
     env = TokenEnv(**{**config, **changes})
     for problem in env.problem_set.train:
         env.reset(options={"problem_id": problem.problem_id})
-        last = steps(env, [*encode(env, boxed(problem.answer)), env._end_token])[-1]
+        last = steps(
+            env, [*encode(env, boxed(problem.answer)), env.problem_set.end_tokens.of_turn]
+        )[-1]
         assert last[1:] == (1.0, True, False, {"verdict": "CORRECT", "verdict_details": {}})
         env.reset(options={"problem_id": problem.problem_id})
-        assert env.step(env._end_token)[1:] == (
+        assert env.step(env.problem_set.end_tokens.of_turn)[1:] == (
             0.0,
             True,
             False,
