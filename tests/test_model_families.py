@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefix_rft_rllib import PrefixRFTConfig, metrics
@@ -61,6 +62,17 @@ def test_prompt_and_demonstration_are_the_ids_of_the_whole_conversation(name, di
         assert bos is None or ours.count(bos) == whole.count(bos) <= 1
 
 
+@torch.no_grad()
+def lowest_rank(directory, record) -> int:
+    """Of a rollout's sampled tokens, how many others were more probable, at most."""
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    ids = torch.tensor([[*record.prompt_ids, *record.response_ids]])
+    logits = model(ids).logits[0]
+    first = len(record.prompt_ids) + record.num_prefix_tokens
+    places = range(first, ids.shape[1])
+    return max(int((logits[i - 1] > logits[i - 1, ids[0, i]]).sum()) for i in places)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_trains_stops_at_every_end_token_and_exports_what_it_was_given(
     name, directories, data, tmp_path
@@ -95,6 +107,7 @@ def test_a_family_trains_stops_at_every_end_token_and_exports_what_it_was_given(
     algo.stop()
     end_ids = set(end_ids_of(directory))
     records = read_rollouts(tmp_path / "run" / "rollouts" / "iteration_000001.jsonl.gz")
+    assert lowest_rank(directory, records[0]) > 64  # no top_k of generation_config.json
     stopped = [r for r in records if r.finish_reason == "stop"]
     assert len(records) == 64 and {r.response_ids[-1] for r in stopped} == end_ids
     for record in records:

@@ -141,7 +141,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="JSONL, JSONL.gz or Parquet file")
-    parser.add_argument("--model", help="Hugging Face model directory")
+    parser.add_argument("--model", help="model directory, or 'org/name@revision' of the hub")
     parser.add_argument("--small", action="store_true", help="the shipped model, small sizes")
     parser.add_argument("--max-prompt-tokens", type=int, help="default 1024")
     parser.add_argument("--max-response-tokens", type=int, help="default 3072, small: 768")
@@ -171,7 +171,9 @@ def main() -> None:
         apply_small()
     if args.model:
         # Tune runs trials in directories of their own: relative paths would not be found there.
-        config.training(model_path=str(Path(args.model).resolve()))
+        directory = Path(args.model)
+        is_here = directory.is_dir()
+        config.training(model_path=str(directory.resolve()) if is_here else args.model)
     limits = {
         name: value
         for name in ("max_prompt_tokens", "max_response_tokens")

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefix_rft_rllib.engines.vllm_requests import _mix_32, to_generation, vllm_seed
+from prefix_rft_rllib.engines.engine import GenerationRequest
+from prefix_rft_rllib.engines.vllm_requests import (
+    _mix_32,
+    sampling_params,
+    to_generation,
+    vllm_seed,
+)
+from tests.engines.vllm_models import require_vllm
 
 _SEEDS = st.integers(-(2**66), 2**66)
 
@@ -67,3 +74,14 @@ def test_the_finish_reason_is_that_of_the_last_token():
 def test_a_result_that_is_not_whole_is_an_error(changes, message):
     with pytest.raises(RuntimeError, match=message):
         to_generation(completion(**changes), [6])
+
+
+def test_a_request_asks_for_the_models_own_distribution_and_stops_at_end_tokens_alone():
+    require_vllm()
+    params = sampling_params(GenerationRequest([1], 5, temperature=0.7, top_p=0.9), {7, 3})
+    assert (params.temperature, params.top_p, params.max_tokens) == (1.0, 0.9, 5)
+    assert (params.top_k, params.min_p, params.min_tokens) == (0, 0.0, 0)
+    assert params.repetition_penalty == 1.0
+    assert params.presence_penalty == params.frequency_penalty == 0.0
+    assert (params.stop_token_ids, params.stop, params.ignore_eos) == ([3, 7], [], True)
+    assert not params.logit_bias and not params.bad_words and params.allowed_token_ids is None
