@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from prefix_rft_rllib.engines.sampling_options import refuse_sampling_options
 from prefix_rft_rllib.rllib_settings import (
     OTHER_NAMES,
     REFUSED,
@@ -41,13 +42,15 @@ def check_known(config: PrefixRFTConfig, names: Iterable[str]) -> None:
             are RLlib's and Tune's own.
 
     Raises:
-        ValueError: For a name that is none, with the nearest that are.
+        ValueError: For a name that is none, with the nearest that are, or with the reason why this
+            option of sampling is not possible.
     """
     known = {name for name in vars(type(config)()) if not name.startswith("_")}
     known |= {name for name in dir(type(config)) if not callable(getattr(type(config), name))}
     for name in names:
         if name in known or name in OTHER_KEYS or name.startswith("_"):
             continue
+        refuse_sampling_options([name], "a config")
         near = OTHER_NAMES.get(name)
         hints = [near] if near else difflib.get_close_matches(name, sorted(known), n=3)
         hint = f" Did you mean {' or '.join(f'`{hint}`' for hint in hints)}?" if hints else ""

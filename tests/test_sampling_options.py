@@ -23,6 +23,16 @@ def test_each_option_is_refused_with_its_reason_wherever_it_is_written(name):
     assert REFUSED[name] in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["top_k", "min_p", "stop", "repetition_penalty"])
+def test_a_dict_of_settings_and_an_attribute_are_refused_too(name):
+    with pytest.raises(ValueError, match=f"`{name}` cannot be set in a config"):
+        config().update_from_dict({name: 1})
+    settings = config()
+    setattr(settings, name, 1)
+    with pytest.raises(ValueError, match=f"`{name}` cannot be set in a config"):
+        settings.validate()
+
+
 @pytest.mark.parametrize(
     "name", ["top_k", "min_p", "stop", "repetition_penalty", "temperature", "top_p"]
 )
