@@ -95,7 +95,8 @@ class Grader:
         failures: First message of each kind of exception that the verifier raised.
 
     Args:
-        verifier: "math", "code", "domain", or the import path of a `verify(response, problem)`.
+        verifier: "math", "code", "choice", "domain", or the import path of a
+            `verify(response, problem)`.
         verifier_config: Its settings.
 
     Raises:

@@ -20,8 +20,8 @@ the tokenizer's end token; `generate()` stops at `<|endoftext|>` too, which ends
 template. transformers reads the file's vocabulary but not its rule for splitting text (single
 digits, then words); that rule is set here, so that token ids are those the model was trained on.
 
-Results to expect: a directory of 0.5 GB after half a minute on one CPU core, 93 MB of it downloaded
-(2026-11-28, transformers 5.19, gguf 0.19). Greedy text is fluent English.
+Results to expect: a download of 93 MB and, after half a minute on one idle CPU core, a directory of
+0.5 GB (2026-11-28, transformers 5.19, gguf 0.19). Greedy text is fluent English.
 """
 
 from __future__ import annotations
