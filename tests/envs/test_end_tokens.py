@@ -8,7 +8,8 @@ import pytest
 
 from prefix_rft_rllib.envs.assistant_turns import AssistantTurn, DemonstrationEncoder
 from prefix_rft_rllib.envs.end_tokens import EndTokens, declared_end_ids, end_tokens
-from prefix_rft_rllib.envs.prompting import PromptRenderer, encode_plain, load_tokenizer
+from prefix_rft_rllib.envs.prompt_renderer import PromptRenderer
+from prefix_rft_rllib.envs.prompting import encode_plain, load_tokenizer
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.token_env import TokenEnv
 from tests.model_families import FAMILIES, save_family
