@@ -7,7 +7,7 @@ from huggingface_hub.utils import (
     disable_progress_bars,
     enable_progress_bars,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from prefix_rft_rllib.core.state_arrays import state_to_arrays
@@ -34,8 +34,8 @@ def test_loading_and_writing_a_model_prints_nothing(tiny_model_dir, tmp_path, ca
     lm = load_lm(tiny_model_dir)
     weights = trained_weights(lm, None, seed=0)
     weights.save_pretrained(tmp_path / "module", dict(lm.state_dict()))
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    save_pretrained(tiny_model_dir, state_to_arrays(lm.state_dict()), tokenizer, tmp_path / "out")
+    state = state_to_arrays(lm.state_dict())
+    save_pretrained(tiny_model_dir, state, tiny_model_dir, (2,), tmp_path / "out")
     assert capsys.readouterr().err == ""
     AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert "Loading weights" in capsys.readouterr().err
