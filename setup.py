@@ -24,6 +24,7 @@ setup(
         "transformers>=5.19,<5.20",
         "gymnasium==1.2.2",
         "math-verify==0.9.0",
+        "mpmath>=1.3,<1.5",
         "tensorboard>=2.21,<3",
         "datasets>=5.2,<6",
         "numpy>=2,<3",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefix_rft_rllib.envs.verifiers import load_verifier, max_threads
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.math_answers import has_content
+from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
 from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Detail, Graded, Verdict
 
 if TYPE_CHECKING:
@@ -40,15 +41,23 @@ def is_undecided(outcome: Outcome) -> bool:
     return isinstance(outcome, Verdict) and outcome in (Verdict.TIMEOUT, Verdict.ERROR)
 
 
-def refuses_answer(outcome: Outcome, problem: Problem) -> bool:
+def refuses_answer(outcome: Outcome, problem: Problem, verifier: str) -> bool:
     """Return whether the outcome of a gold answer, alone in a box, shows that it is ungradeable.
 
     Time-outs and failures show nothing and may differ between processes, with one exception: an
-    answer without any content is an `ERROR` by definition.
+    answer without any content is an `ERROR` by definition, and so is one that the math verifier
+    does not understand as a whole.
+
+    Args:
+        outcome: The outcome.
+        problem: Its problem.
+        verifier: The verifier's name or import path.
     """
-    if is_undecided(outcome):
-        return outcome is Verdict.ERROR and not has_content(problem.answer)
-    return not is_accepted(outcome)
+    if outcome is Verdict.ERROR:
+        is_read_here = verifier in ("math", "domain") and problem.domain == "math"
+        answer = problem.answer
+        return not (is_readable(answer) if is_read_here else has_content(answer))
+    return not (is_undecided(outcome) or is_accepted(outcome))
 
 
 def outcome_name(outcome: Outcome) -> str:

@@ -119,7 +119,11 @@ def with_gradeable_answer(
     filtered = _filtered_sources("no_parseable_answer", settings)
     graded = [p for p in problems if p.source_number in filtered]
     outcomes = Grader(settings.verifier, settings.verifier_config).grade_answers(graded)
-    refused = {id(p) for p, o in zip(graded, outcomes, strict=True) if refuses_answer(o, p)}
+    refused = {
+        id(problem)
+        for problem, outcome in zip(graded, outcomes, strict=True)
+        if refuses_answer(outcome, problem, settings.verifier)
+    }
     counts["dropped_no_parseable_answer"] += len(refused)
     return [p for p in problems if id(p) not in refused]
 

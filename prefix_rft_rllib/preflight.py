@@ -175,9 +175,13 @@ def check_lossless(problem_set: ProblemSet) -> None:
 
 
 def _check_answers(problem_set: ProblemSet, outcomes: Sequence[Outcome]) -> None:
-    problems = problem_set.problems
-    bad = [p for p, outcome in zip(problems, outcomes, strict=True) if refuses_answer(outcome, p)]
-    if bad and problem_set.settings.verifier in ("math", "choice"):
+    problems, verifier = problem_set.problems, problem_set.settings.verifier
+    bad = [
+        problem
+        for problem, outcome in zip(problems, outcomes, strict=True)
+        if refuses_answer(outcome, problem, verifier)
+    ]
+    if bad and verifier in ("math", "choice", "domain"):
         listed = "; ".join(f"{p.source}: field 'answer' is {p.answer!r}" for p in bad[:_NUM_LISTED])
         raise ValueError(
             f"{len(bad)} of {len(problems)} gold answers cannot be graded: {listed}"

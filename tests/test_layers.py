@@ -22,7 +22,7 @@ RUNNER = (
     "engine_failures",
     "weight_transfer_choice",
 )
-VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy"}
+VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy", "mpmath"}
 HEAVY = {"transformers", "tokenizers", "datasets", "vllm", "peft", *VERIFIER_LIBRARIES}
 
 

@@ -1,236 +1,295 @@
-r"""Reading one answer: LaTeX text in, SymPy expression out. Runs in worker processes only.
+r"""Reading one answer: text in, a value of `math_structure` out, whole or not at all.
 
-A bare answer is read *whole or not at all*. math-verify's `parse` is made for prose: given
-`3\sqrt{13}` without dollar signs it finds the number 3, and when the LaTeX parser rejects
-a formula it falls back to any number inside. Both would reward wrong answers, so a bare
-answer goes straight to the library's normaliser and LaTeX parser, and `parse` sees prose.
+The structure (lists, tuples, sets, relations, names, words) is read here; what is left between is
+a formula with a unit. Nothing falls back to a part of the text. Standard library only.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TypeAlias
+import functools
+from collections.abc import Callable, Sequence
 
-from latex2sympy2_extended.latex2sympy2 import latex2sympy
-from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
-from math_verify.parser import (
-    ExprExtractionConfig,
-    LatexExtractionConfig,
-    get_last_eq,
-    parse,
-    should_treat_as_complex,
+from prefix_rft_rllib.envs.verifiers.math_formula import (
+    matching,
+    matrix_rows,
+    split,
 )
-from sympy import Basic, I, MatrixBase
+from prefix_rft_rllib.envs.verifiers.math_lists import (
+    decimal_comma_joined,
+    joined,
+    thousands_joined,
+)
+from prefix_rft_rllib.envs.verifiers.math_names import name_of
+from prefix_rft_rllib.envs.verifiers.math_plain import (
+    is_connective,
+    read_based,
+    read_words,
+    refuse_unknown_operators,
+    stripped,
+    trimmed,
+    unlabelled,
+)
+from prefix_rft_rllib.envs.verifiers.math_quantities import read_phrase, read_value, ungrouped
+from prefix_rft_rllib.envs.verifiers.math_relations import read_congruence, read_relation
+from prefix_rft_rllib.envs.verifiers.math_structure import (
+    Answer,
+    Choice,
+    Combined,
+    Elements,
+    Ellipsis,
+    Interval,
+    Listed,
+    Named,
+    NamedSet,
+    Phrase,
+    Pieces,
+    Solutions,
+    Tupled,
+    Words,
+)
+from prefix_rft_rllib.envs.verifiers.math_tokens import Token, UnreadError, tokenize
 
-from prefix_rft_rllib.envs.verifiers.math_answers import closing_brace
+Tokens = Sequence[Token]
+Reader = Callable[[Tokens], Answer]
 
-Expression: TypeAlias = Basic | MatrixBase
-
-# math-verify's defaults, except units: its list strips bare letters, so `2t`, `8c` and
-# `\frac{1}{2}ab` would lose their variables. `_without_unit` does that work instead.
-_NORMALIZATION = NormalizationConfig(
-    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
-)
-_PROSE_EXTRACTION = (
-    LatexExtractionConfig(
-        normalization_config=NormalizationConfig(
-            basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all"
-        )
-    ),
-    ExprExtractionConfig(),
-)
-
-_UNIT_WORDS = "|".join(
-    (
-        "centimet(?:er|re)s?|millimet(?:er|re)s?|kilomet(?:er|re)s?|met(?:er|re)s?|inch(?:es)?",
-        "feet|foot|yards?|miles?|cm|mm|km|kg|lbs?|ft|mph|kmph|pounds?|ounces?|(?:kilo)?grams?",
-        "lit(?:er|re)s?|gallons?|seconds?|minutes?|hours?|days?|weeks?|months?|years?|degrees?",
-        "radians?|units?|dollars?|cents?|euros?|rupees?|yuan|people|persons?|students?|children",
-        "points?|times?|ways?|apples?|coins?|books?|pages?|cups?|tickets?|steps?|integers?",
-        "numbers?|digits?|edges?|sides?|vertices|square|cubic|sq|cu|per",
-    )
-)
-_BLANKS = r"(?:\s|\\[ ,;!]|~)*"
-_POWER = r"(?:\s*\^\s*(?:\d|\{\d\}))?"
-_UNIT = re.compile(
-    rf"(?<=[\d}})]){_BLANKS}(?:(?:{_UNIT_WORDS})(?![a-zA-Z])(?:\s|/)*)+{_POWER}\.?$",
-    re.IGNORECASE,
-)
-_TEXT = r"\\(?:text|textnormal|textrm|textbf|textit|mbox|mathrm|rm)"
-_TEXT_UNIT = re.compile(rf"(?<=[\da-zA-Z}})\]]){_BLANKS}{_TEXT}\s*\{{([^{{}}]*)\}}{_POWER}[\s.]*$")
-_PROSE_UNIT = re.compile(
-    rf"(?<=[\d}}]){_BLANKS}{_TEXT}\s*\{{([^{{}}]{{0,40}})\}}{_POWER}"
-    r"(?=[\s.,]{0,3}(?:\}|\$|\\\)|\\\]))"
-)
-_NO_UNIT = re.compile(r"\d|[\\$=<>]|\b(?:and|or|not|e|i|pi)\b", re.IGNORECASE)
-
-_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_INNER_DELIMITER = re.compile(r"(?<!\\)(?:\$|\\[()](?!\\))|(?<!\\)\\\[(?!\d*\.?\d*(?:pt|em|ex))")
-_UPRIGHT_CONSTANT = re.compile(
-    r"\\(?:mathrm|text|operatorname)\s*(?:\{\s*(e|i|\\pi)\s*\}|(?<=mathrm)\s(e|i)(?![a-zA-Z]))"
-)
-_ORDINAL = re.compile(
-    r"(?<=\d)\s*(?:\^\s*\{\s*\\(?:text|mathrm)\s*\{\s*(?:th|st|nd|rd)\s*\}\s*\}"
-    r"|\^?\\(?:text|mathrm)\s*\{\s*(?:th|st|nd|rd)\s*\}|\^\{(?:th|st|nd|rd)\})"
-)
-_CHARACTERS = str.maketrans(
-    {
-        "\u2212": "-",
-        "\u2013": "-",
-        "\u00a0": " ",
-        "\u2009": " ",
-        "\u202f": " ",
-        "\n": " ",
-        "\t": " ",
-    }
-)
-_SPELLINGS = (
-    (re.compile(r"√\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
-    (re.compile(r"√\s*(\d+|[a-zA-Z])"), r"\\sqrt{\1}"),
-    (re.compile("½"), r"\\frac{1}{2}"),
-    (re.compile("²"), "^{2}"),
-    (re.compile("³"), "^{3}"),
-    (re.compile("°"), r"^{\\circ}"),
-    # `\frac \pi4`: the library's repair of missing braces would split the command's name.
-    (re.compile(r"(\\[dtc]?frac)\s*(\\(?:pi|theta|alpha|beta|gamma|phi))(?![a-zA-Z])"), r"\1{\2}"),
-)
-_THIN_SPACE_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,?(?:\\[,!;]|\{,\})\s*\d{3})+(?![\d])")
-_BLANK_THOUSANDS = re.compile(r"-?\d{1,3}(?:(?:\s|\\ |~)+\d{3})+(?:\.\d+)?")
-_STYLE = re.compile(
-    r"\\(?:display|text|script)style(?![a-zA-Z])|\\(?:big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])"
-)
-_LABEL = re.compile(
-    rf"^{_TEXT}\s*\{{\s*(?:so |thus |hence )?(?:the )?(?:final )?(?:answer|result)"
-    r"(?: is)?\s*:?\s*\}\s*[:=]?(?=\s*\S)",
-    re.IGNORECASE,
-)
-_NAMED_THOUSANDS = re.compile(r"[a-zA-Z]\s*=\s*(-?\d{1,3}(?:,\d{3})+)")
-_MIXED_NUMBER = re.compile(r"(-?\d+)\s+(\d+)\s*/\s*(\d+)")
-_SCIENTIFIC = re.compile(r"(-?\d+(?:\.\d+)?)[eE]([+-]?\d+)")
-_SIDE_BY_SIDE_NUMBERS = re.compile(r"\d(?:\s|\\[ ,;:!]|~|\\q?quad)+\d")
-_CURRENCY = re.compile(r"^(-?)\s*(?:\\\$|\\pounds|[€£¥₹]|\\text\{\s*[€£¥₹]\s*\})\s*")
-_PROSE_WORD = re.compile(r"(?<![\\a-zA-Z{])[a-zA-Z]{3,}(?![a-zA-Z}])")
+_MAX_NESTING = 12
+"""Structure inside structure: a set of tuples of intervals is three."""
 
 
-def bare_answer(text: str) -> str:
-    r"""Return the formula itself: no outer `$...$` or box, no dots after it, one spelling.
+@functools.lru_cache(maxsize=4096)
+def read(text: str, has_decimal_comma: bool = False) -> Answer:
+    """Read an answer.
 
     Args:
-        text: An answer as a data file or a box gives it.
+        text: The answer as a data file or a box gives it.
+        has_decimal_comma: Read `3,5` as three and a half and not as a list.
 
     Returns:
-        LaTeX for the whole answer, ready for `read_formula`.
-    """
-    text = text.translate(_CHARACTERS).strip()
-    while (inner := _unwrapped(text)) != text:
-        text = inner
-    for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
-    text = _ORDINAL.sub("", _upright_constants_plain(text))
-    text = _THIN_SPACE_THOUSANDS.sub(lambda match: re.sub(r"[^\d]", "", match.group()), text)
-    text = _STYLE.sub(" ", _INNER_DELIMITER.sub(" ", text)).strip()
-    text = _CURRENCY.sub(r"\1", text)
-    text = _without_unit(_LABEL.sub("", text).strip())
-    if _BLANK_THOUSANDS.fullmatch(text):
-        text = re.sub(r"[^\d.-]", "", text)
-    if match := _NAMED_THOUSANDS.fullmatch(text):
-        text = match[1]
-    if match := _MIXED_NUMBER.fullmatch(text):
-        text = rf"{match[1]}\frac{{{match[2]}}}{{{match[3]}}}"
-    if match := _SCIENTIFIC.fullmatch(text):
-        text = rf"{match[1]} \times 10^{{{int(match[2])}}}"
-    return text
-
-
-def _unwrapped(text: str) -> str:
-    """Strip one layer of punctuation, delimiters or box around the whole text."""
-    # A lone backslash at the end is the rest of a line break; `\ ` and `\!` are blanks.
-    text = re.sub(r"(?:(?<!\\)\\[ !,;]?|[.,;:\s])+$", "", text).strip()
-    for opening, closing in _DELIMITERS:
-        if len(text) > len(opening) + len(closing) and text.startswith(opening):
-            inner = text[len(opening) : -len(closing)]
-            is_whole = text.endswith(closing) and not inner.endswith("\\")
-            if is_whole and opening not in inner and closing not in inner:
-                return inner.strip()
-    for command in (r"\boxed", r"\fbox", ""):
-        body = text[len(command) :].lstrip() if text.startswith(command) else ""
-        if body.startswith("{") and closing_brace(body, 0) == len(body) - 1:
-            return body[1:-1].strip()
-    return text
-
-
-def _upright_constants_plain(text: str) -> str:
-    r"""Write `\mathrm{e}` as `e`: the library reads the former as the name of a variable."""
-    return _UPRIGHT_CONSTANT.sub(lambda match: f"{{{match[1] or match[2]}}}", text)
-
-
-def _without_unit(text: str) -> str:
-    r"""Drop the units at the end: `10\text{ cm}^2`, `12 miles`, `5\,\mathrm{m/s}`.
-
-    Only what cannot be part of the answer goes: a text with digits, `and`, `or` or `not`
-    stays (`24 \text{ or } 25`), and so does a bare letter, which is a variable (`2t`).
-    """
-    while (match := _TEXT_UNIT.search(text)) and not _NO_UNIT.search(match[1]):
-        text = text[: match.start()]
-    return _UNIT.sub("", text).strip() or text
-
-
-def read_formula(text: str, is_complex: bool = False) -> Expression | None:
-    r"""Read a bare answer as a whole.
-
-    Args:
-        text: The result of `bare_answer`.
-        is_complex: Read `i` as the imaginary unit and symbols as complex.
-
-    Returns:
-        The expression, or None if any part of the text is not understood.
+        Its value.
 
     Raises:
-        MemoryError: If the worker's memory limit is reached.
+        UnreadError: If any part of the text is not understood.
     """
-    if not text or _SIDE_BY_SIDE_NUMBERS.search(text):
-        return None
-    latex = normalize_latex(text, _NORMALIZATION)
-    for candidate in dict.fromkeys((latex, get_last_eq(latex))):
-        try:
-            expression = latex2sympy(
-                candidate, is_real=not is_complex, convert_degrees=False, normalization_config=None
-            )
-        except MemoryError:
-            raise
-        except Exception:  # The parser says "not understood" in many ways.
-            continue
-        if isinstance(expression, (Basic, MatrixBase)):
-            return with_imaginary_unit(expression) if is_complex else expression
-    return None
-
-
-def with_imaginary_unit(expression: Expression) -> Expression:
-    """Put the imaginary unit where the parser left a symbol named `i`."""
-    unit_symbols = [one for one in expression.free_symbols if str(one) == "i"]
     try:
-        return expression.subs([(one, I) for one in unit_symbols])
-    except TypeError:  # An inequality between complex numbers; `i` is a name there.
-        return expression
+        tokens: Tokens = tokenize(stripped(text))
+        if has_decimal_comma:
+            tokens = decimal_comma_joined(tokens)
+        answer = _Reader().read(tokens)
+    except (RecursionError, IndexError) as error:
+        raise UnreadError("too deep or cut off") from error
+    if isinstance(answer, Ellipsis):
+        raise UnreadError("dots alone")
+    return answer
 
 
-def is_complex_formula(text: str) -> bool:
-    """True if the text speaks of complex numbers, as math-verify decides, or `2i`."""
-    return should_treat_as_complex(text) or bool(re.search(r"(?<![a-zA-Z\\])i(?![a-zA-Z])", text))
+class _Reader:
+    """Tries the structures one after the other; each returns None if the text is no such thing."""
+
+    def __init__(self) -> None:
+        self.nesting = 0
+
+    def read(self, tokens: Tokens) -> Answer:
+        self.nesting += 1
+        if self.nesting > _MAX_NESTING:
+            raise UnreadError("structures nested too deep")
+        try:
+            return self._read(unlabelled(trimmed(tokens)))
+        finally:
+            self.nesting -= 1
+
+    def _read(self, tokens: Tokens) -> Answer:
+        if not tokens:
+            raise UnreadError("an empty part")
+        for reader in (
+            self._choice,
+            read_words,
+            self._congruence,
+            self._list,
+            self._relation,
+            self._combined_set,
+            self._whole_bracket,
+            self._environment,
+            self._point,
+            read_based,
+        ):
+            if (answer := reader(tokens)) is not None:
+                return answer
+        return self._value(tokens)
+
+    def _value(self, tokens: Tokens) -> Answer:
+        tokens = ungrouped(tokens)
+        refuse_unknown_operators(tokens)
+        ratio = split(tokens, (":",))
+        if len(ratio) > 2:
+            return Phrase((Words("ratio"), *(self.read(part) for part in ratio)))
+        try:
+            return read_value(tokens)
+        except UnreadError:
+            if not any(token.kind == "word" for token in tokens):
+                raise
+        return read_phrase(tokens, self.read)
+
+    def _congruence(self, tokens: Tokens) -> Answer | None:
+        return read_congruence(tokens)
+
+    def _relation(self, tokens: Tokens) -> Answer | None:
+        return read_relation(tokens, self.read)
+
+    def _choice(self, tokens: Tokens) -> Answer | None:
+        """Read `(E) 14`, `E. 14`, `E) 14` and `(E)`."""
+        is_bracketed = tokens[0].text == "(" and len(tokens) > 2 and tokens[2].text == ")"
+        letter = tokens[1] if is_bracketed else tokens[0]
+        is_upper = len(letter.text) == 1 and "A" <= letter.text <= "J"
+        is_lower = len(letter.text) == 1 and "a" <= letter.text <= "j" and letter.kind == "word"
+        if letter.kind not in ("letters", "word") or not (is_upper or (is_lower and is_bracketed)):
+            return None
+        if is_bracketed:
+            rest = tokens[3:]
+            if rest and not (
+                _opens_text(rest) and (rest[0].is_spaced or rest[0].kind != "letters")
+            ):
+                return None
+            return Choice(letter.text.upper(), self.read(rest) if rest else None)
+        if (
+            len(tokens) > 2
+            and tokens[1].text in (")", ".", ":")
+            and (tokens[1].text != ":" or tokens[2].is_spaced)
+        ):
+            return Choice(letter.text, self.read(tokens[2:]))
+        return None
+
+    def _list(self, tokens: Tokens) -> Answer | None:
+        together = thousands_joined(tokens)
+        if len(together) != len(tokens):
+            return self._read(together)
+        parts = split(tokens, (";",))
+        if len(parts) > 1:
+            return joined([self.read(part) for part in parts], ";")
+        words = {token.text for token in tokens if is_connective(token)}
+        parts = split(tokens, (",", *words))
+        if len(parts) == 1:
+            return None
+        # `1, 2, and 3`: nothing stands between the comma and the word.
+        filled = [part for part in parts if part]
+        if len(parts) - len(filled) > (1 if words and "," in {one.text for one in tokens} else 0):
+            raise UnreadError("an empty part of a list")
+        is_or = any(word.casefold() in ("or", r"\vee") for word in words)
+        connective = "or" if is_or else "and" if words else "list"
+        answer = joined([self.read(part) for part in filled], connective)
+        if isinstance(answer, Listed) and words & {r"\vee", r"\wedge"}:
+            raise UnreadError("a logical sign between values")
+        return answer
+
+    def _combined_set(self, tokens: Tokens) -> Answer | None:
+        for operator, name in (
+            (r"\cup", "union"),
+            (r"\setminus", "difference"),
+            (r"\cap", "intersection"),
+        ):
+            parts = split(tokens, (operator,))
+            if len(parts) > 1:
+                return Combined(name, tuple(self.read(part) for part in parts))
+        if len(tokens) > 2 and tokens[0].text in (r"\R", r"\Z", r"\N") and tokens[1].text == "-":
+            return Combined("difference", (self.read(tokens[:1]), self.read(tokens[2:])))
+        if len(tokens) == 1 and tokens[0].kind == "command":
+            if tokens[0].text == r"\emptyset":
+                return Elements(())
+            if tokens[0].text == r"\ldots":
+                return Ellipsis()
+            if tokens[0].text[1:] in ("R", "Z", "N", "Q", "C"):
+                return NamedSet(tokens[0].text[1:])
+        return None
+
+    def _whole_bracket(self, tokens: Tokens) -> Answer | None:
+        opening = tokens[0].text
+        if opening not in ("(", "[", r"\{", r"\langle") or matching(tokens, 0) != len(tokens) - 1:
+            return None
+        inner, closing = tokens[1:-1], tokens[-1].text
+        if opening == r"\{":
+            return self._set(inner)
+        parts = split(inner, (",",))
+        if len(parts) == 1 and len(split(inner, (";",))) > 1:
+            parts = split(inner, (";",))
+        if len(parts) == 1:
+            return self.read(inner) if (opening, closing) == ("(", ")") else None
+        if len(parts) != 2 and (opening == "[") != (closing == "]"):
+            raise UnreadError("brackets that do not fit")
+        if ("[" not in (opening,) and closing != "]") or len(parts) != 2:
+            return Tupled(tuple(self.read(part) for part in parts))
+        low, high = (read_value(part).formula for part in parts)
+        return Interval(low, high, opening == "[", closing == "]")
+
+    def _set(self, inner: Tokens) -> Answer:
+        if not inner:
+            return Elements(())
+        for bar in ("|", ":"):
+            parts = split(inner, (bar,))
+            if len(parts) == 2:
+                return self._set_builder(*parts)
+        return Elements(tuple(self.read(part) for part in split(inner, (",", ";"))))
+
+    def _set_builder(self, left: Tokens, condition: Tokens) -> Answer:
+        sides = split(left, (r"\in",))
+        name = name_of(sides[0])
+        if name is None or len(sides) > 2:
+            raise UnreadError("a set of formulas with a condition")
+        region = self.read(condition)
+        if len(sides) == 2:
+            region = Combined("intersection", (self.read(sides[1]), region))
+        return Solutions(name, region)
+
+    def _environment(self, tokens: Tokens) -> Answer | None:
+        if tokens[0].kind != "begin" or tokens[0].text not in ("cases", "aligned", "array"):
+            return None
+        if matching(tokens, 0) != len(tokens) - 1 or tokens[0].text == "array":
+            return None
+        rows = [[cell for cell in row if cell] for row in matrix_rows(tokens[1:-1])]
+        has_conditions = any(len(row) == 2 and not _starts_relation(row[1]) for row in rows)
+        if not has_conditions:
+            return joined(
+                [self.read([token for cell in row for token in cell]) for row in rows], "and"
+            )
+        if any(len(row) != 2 for row in rows):
+            raise UnreadError("cases without conditions")
+        return Pieces(
+            tuple((self.read(value), self.read(_condition(when))) for value, when in rows)
+        )
+
+    def _point(self, tokens: Tokens) -> Answer | None:
+        """Read `A(1,2)`: a point with its name."""
+        is_name = (
+            tokens[0].kind == "letters" and len(tokens[0].text) == 1 and tokens[0].text.isupper()
+        )
+        if not is_name or len(tokens) < 4 or tokens[1].text != "(":
+            return None
+        if matching(tokens, 1) != len(tokens) - 1:
+            return None
+        answer = self._whole_bracket(tokens[1:])
+        return Named(((tokens[0].text, answer),)) if isinstance(answer, Tupled) else None
 
 
-def is_prose(text: str) -> bool:
-    r"""True if words or several formulas stand around the answer."""
-    bare = bare_answer(text)
-    without_commands = re.sub(r"\\[a-zA-Z]+(?:\s*\{[a-zA-Z .()]*\})?", " ", bare)
-    if len(_PROSE_WORD.findall(without_commands)) >= 2:
-        return True
-    outside = text.strip().strip("$")
-    return bool(re.search(r"(?<!\\)\$|\\[(\[]|\\boxed", outside)) and bare != text.strip()
+def _opens_text(tokens: Tokens) -> bool:
+    first = tokens[0]
+    if first.text == "-":
+        return first.is_spaced and len(tokens) > 1 and not tokens[1].is_spaced
+    is_operator = first.kind == "sign" and first.text not in ("$", "{", "(", "[", r"\{")
+    is_relation = first.text in (
+        r"\cdot",
+        r"\times",
+        r"\div",
+        r"\le",
+        r"\ge",
+        r"\ne",
+        r"\in",
+        r"\pm",
+    )
+    return not (is_operator or is_relation or (first.text == "(" and not first.is_spaced))
 
 
-def read_prose(text: str) -> list[Expression | str]:
-    """Return what math-verify finds in a text: at most an expression and its spelling."""
-    text = _ORDINAL.sub("", _upright_constants_plain(text))
-    text = _PROSE_UNIT.sub(lambda match: match[0] if _NO_UNIT.search(match[1]) else "", text)
-    return parse(text, _PROSE_EXTRACTION, parsing_timeout=None)
+def _starts_relation(tokens: Tokens) -> bool:
+    return bool(tokens) and tokens[0].text in ("=", "<", ">", r"\le", r"\ge", r"\equiv")
+
+
+def _condition(tokens: Tokens) -> Tokens:
+    words = ("if", "for", "when", "where")
+    return tokens[1:] if len(tokens) > 1 and tokens[0].text.casefold() in words else tokens

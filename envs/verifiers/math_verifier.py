@@ -1,8 +1,7 @@
 r"""The math verifier: find the answer in a response, compare it with the gold answer.
 
-math-verify 0.9.0 compares; everything it does runs in worker processes that are killed at
-the time limit (`worker_pool.py`), because its own limit is a signal that works in a main
-thread only. How answers are read, and which answers count as equal, is written down with
+Comparing runs in worker processes that are killed at the time limit (`worker_pool.py`). How
+answers are read, and which answers count as equal, is written down with
 examples in `docs/math_verifier.md`.
 """
 
@@ -15,10 +14,11 @@ from typing import Any, Literal, TypeVar
 
 from prefix_rft_rllib.envs.verifiers.math_answers import (
     MAX_ANSWER_CHARS,
-    final_box,
+    boxed_answer,
     has_content,
     is_plain_integer,
 )
+from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
 from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
@@ -26,6 +26,8 @@ from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 Result = TypeVar("Result")
 
 _EXTRACTIONS = ("boxed", "last")
+_MAX_CHARS_HERE = 500
+"""Longer answers are read in a worker, under the time limit."""
 _WORK = "prefix_rft_rllib.envs.verifiers.math_worker"
 
 
@@ -43,8 +45,8 @@ class MathVerifier:
 
     Args:
         extract: Where the answer stands. "boxed": the content of the response's last
-            `\boxed{}`, read as a whole. "last": the last expression of the response, as
-            math-verify finds it.
+            `\boxed{}`, read as a whole. "last": the last answer that the response
+            states.
         timeout_s: Seconds one comparison may take, above 0. The verdict is `TIMEOUT`
             then; waiting for a free worker does not count.
         num_workers: Comparisons that may run at the same time, at least 1. Default: the
@@ -106,7 +108,7 @@ class MathVerifier:
             if not has_content(response):
                 return Verdict.UNPARSEABLE
             return self._run("compare_last", response, answer)
-        candidate = final_box(response)
+        candidate = boxed_answer(response)
         if candidate is None or len(candidate) > MAX_ANSWER_CHARS:
             return Verdict.UNPARSEABLE
         return self._quick_verdict(candidate, answer) or self._run("compare", candidate, answer)
@@ -192,10 +194,10 @@ class MathVerifier:
 
     def _quick_verdict(self, candidate: str, answer: str) -> Verdict | None:
         """Decide without a worker what a worker would decide the same way."""
-        if candidate == answer:
-            return Verdict.CORRECT
         if is_plain_integer(candidate) and is_plain_integer(answer):
-            return Verdict.WRONG
+            return Verdict.CORRECT if candidate == answer else Verdict.WRONG
+        if candidate == answer.strip() and len(answer) <= _MAX_CHARS_HERE:
+            return Verdict.CORRECT if is_readable(answer) else Verdict.ERROR
         return None
 
     def _run(self, operation: str, candidate: str, gold: str) -> Verdict:
