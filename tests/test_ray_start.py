@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 def environment(monkeypatch, tmp_path) -> Path:
     """No settings for Ray's token; gives the home directory."""
     for name in ray_start.USER_SETTINGS:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "known to monkeypatch, which takes back what the product sets")
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
