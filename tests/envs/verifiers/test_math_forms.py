@@ -14,13 +14,8 @@ from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
 from prefix_rft_rllib.envs.verifiers.math_prose import last_statement
 from prefix_rft_rllib.envs.verifiers.math_reading import read
 from prefix_rft_rllib.envs.verifiers.math_tokens import UnreadError
-from tests.envs.verifiers.math_form_cases import (
-    DIFFERENT,
-    EQUAL,
-    NOT_ONE_WAY,
-    ONE_WAY,
-    UNREAD,
-)
+from tests.envs.verifiers.math_equal_forms import EQUAL, ONE_WAY
+from tests.envs.verifiers.math_other_forms import DIFFERENT, NOT_ONE_WAY, UNREAD
 
 FIELD_CASES = Path(__file__).resolve().parents[4] / "shared" / "data" / "field_math_cases.jsonl"
 
