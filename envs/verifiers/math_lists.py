@@ -113,11 +113,16 @@ def joined(parts: Sequence[Answer], connective: str) -> Answer:
     )
     if isinstance(first, Named) and not has_groups:
         rest = parts[1:]
+        names = [name for name, _ in first.items]
+        is_one_of = connective == "or" and any(
+            isinstance(one, Named) and [name for name, _ in one.items] != names for one in rest
+        )
+        if is_one_of:
+            return Listed(tuple(parts), is_either=True)
         if all(isinstance(one, Named) for one in parts):
             return Named(
                 tuple(item for one in parts if isinstance(one, Named) for item in one.items)
             )
-        names = [name for name, _ in first.items]
         if len(names) == 1 and all(isinstance(one, Value | Tupled) for one in rest):
             return Named((first.items[0], *((names[0], one) for one in rest)))
         if all(isinstance(one, Tupled) and len(one.items) == len(names) for one in rest):

@@ -82,7 +82,9 @@ def _name_with_rest(name: str, rest: Tokens) -> str | None:
             return None
         inner = rest[1:-1]
         is_variable = all(
-            one.kind in ("letters", "word") or one.text in (",", *GREEK) for one in inner
+            (one.kind in ("letters", "word") and not one.text.isupper())
+            or one.text in (",", *GREEK)
+            for one in inner
         )
         return name if is_variable else name + "".join(one.text for one in rest)
     return name

@@ -123,7 +123,7 @@ class _Parser(CommandParser):
             return None
         start = self.position
         if self.peek().kind == "command" and self.peek().text == r"\frac":
-            part = self.power()
+            part = self.base()
         elif (
             [self.peek(i).kind for i in (0, 2)] == ["number", "number"]
             and self.peek(1).text == "/"
@@ -132,14 +132,21 @@ class _Parser(CommandParser):
             part = quotient(number(self.take().text), number((self.take(), self.take())[1].text))
         else:
             return None
-        if isinstance(part, Operation) and part.name == "div":
+        is_raised = self.peek().text in ("^", "!") and not self._is_degree_sign()
+        if isinstance(part, Operation) and part.name == "div" and not is_raised:
             above, below = part.arguments
             if isinstance(above, Number) and isinstance(below, Number):
                 if above.value >= below.value or not (above.is_exact and below.is_exact):
                     raise UnreadError("a mixed number whose fraction is not below 1")
-                return Operation("add", (whole, part))
+                return self.postfixed(Operation("add", (whole, part)))
         self.position = start
         return None
+
+    def _is_degree_sign(self) -> bool:
+        return r"\circ" in (self.peek(1).text, self.peek(2).text) and self.peek(1).text in (
+            "{",
+            r"\circ",
+        )
 
     def _starts_factor(self) -> bool:
         token = self.peek()
@@ -162,7 +169,10 @@ class _Parser(CommandParser):
     def power(self) -> Formula:
         if self._starts_function():
             return self.function()
-        result = self.base()
+        return self.postfixed(self.base())
+
+    def postfixed(self, result: Formula) -> Formula:
+        """Read what stands behind a factor: exponents, `!`, `%`, degree signs, primes."""
         while True:
             if self.accept("!"):
                 result = Operation("factorial", (result,))

@@ -82,7 +82,7 @@ def trimmed(tokens: Tokens) -> Tokens:
             tokens and tokens[-1].kind == "sign" and tokens[-1].text in (".", ",", ";", ":", r"\\")
         ):
             tokens = tokens[:-1]
-        while tokens and tokens[0].kind == "sign" and tokens[0].text == ":":
+        while tokens and tokens[0].kind == "sign" and tokens[0].text in (":", "="):
             tokens = tokens[1:]
         is_group = tokens and tokens[0].text == "{" and matching(tokens, 0) == len(tokens) - 1
         if is_group and not any(token.text == r"\choose" for token in tokens):

@@ -146,15 +146,21 @@ class _Reader:
         if is_bracketed:
             rest = tokens[3:]
             if rest and not (
-                _opens_text(rest) and (rest[0].is_spaced or rest[0].kind != "letters")
+                _opens_text(rest)
+                and not is_connective(rest[0])
+                and (rest[0].is_spaced or rest[0].kind != "letters")
             ):
                 return None
+            if _names_choice_again(rest):
+                raise UnreadError("several choices with their texts")
             return Choice(letter.text.upper(), self.read(rest) if rest else None)
         if (
             len(tokens) > 2
             and tokens[1].text in (")", ".", ":")
             and (tokens[1].text != ":" or tokens[2].is_spaced)
         ):
+            if _names_choice_again(tokens[2:]):
+                raise UnreadError("several choices with their texts")
             return Choice(letter.text, self.read(tokens[2:]))
         return None
 
@@ -166,6 +172,8 @@ class _Reader:
         if len(parts) > 1:
             return joined([self.read(part) for part in parts], ";")
         words = {token.text for token in tokens if is_connective(token)}
+        if words and (groups := self._named_groups(split(tokens, tuple(words)))):
+            return groups
         parts = split(tokens, (",", *words))
         if len(parts) == 1:
             return None
@@ -179,6 +187,20 @@ class _Reader:
         if isinstance(answer, Listed) and words & {r"\vee", r"\wedge"}:
             raise UnreadError("a logical sign between values")
         return answer
+
+    def _named_groups(self, parts: list[Tokens]) -> Answer | None:
+        """Read `x=1, y=2 or x=2, y=1`: a word between groups that name the same."""
+        if not all(
+            part and len(split(part, (",",))) > 1 and part[-1].text != "," for part in parts
+        ):
+            return None
+        groups = [self.read(part) for part in parts]
+        names = {
+            tuple(sorted(name for name, _ in one.items)) if isinstance(one, Named) else ()
+            for one in groups
+        }
+        is_same = len(names) == 1 and len(set(*names)) > 1
+        return joined(groups, ";") if is_same else None
 
     def _combined_set(self, tokens: Tokens) -> Answer | None:
         for operator, name in (
@@ -266,6 +288,19 @@ class _Reader:
             return None
         answer = self._whole_bracket(tokens[1:])
         return Named(((tokens[0].text, answer),)) if isinstance(answer, Tupled) else None
+
+
+def _names_choice_again(tokens: Tokens) -> bool:
+    """True if another letter of a choice stands in its text: `(A) 5, (B) 6` chooses nothing."""
+    return any(
+        token.kind in ("letters", "word")
+        and len(token.text) == 1
+        and "A" <= token.text <= "J"
+        and tokens[i + 1].text in (")", ":", ".")
+        and (token.is_spaced or (i > 0 and tokens[i - 1].text == "(" and tokens[i - 1].is_spaced))
+        and (i == 0 or tokens[i - 1].text != "(" or tokens[i + 1].text == ")")
+        for i, token in enumerate(tokens[:-1])
+    )
 
 
 def _opens_text(tokens: Tokens) -> bool:

@@ -141,6 +141,10 @@ def as_interval(pair: Tupled) -> Interval:
 
 
 def _equation(sides: list[list[Token]], read: Callable[[Tokens], Answer]) -> Answer:
+    chain = [name_of(side) for side in sides[:-1]]
+    if len(chain) > 1 and all(name and len(name) == 1 and name.islower() for name in chain):
+        last = read(sides[-1])
+        return Named(tuple((name, last) for name in chain if name))
     if (name := name_of(sides[0])) is not None:
         return Named(((name, read(sides[-1])),))
     names = _tuple_of_names(sides[0])

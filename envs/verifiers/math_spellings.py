@@ -57,9 +57,33 @@ LAYOUT = {
     *("displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "left", "right", "middle"),
     *("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl"),
     *("Biggr", "bigm", "mathstrut", "strut", "allowbreak", "nonumber", "noindent", "null"),
+    *("tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"),
 }
-BLANK_COMMANDS = {"quad", "qquad", "thinspace", "enspace", "space", "hfill", "newline", "smallskip"}
-IGNORED_WITH_GROUP = {"hspace", "vspace", "phantom", "hphantom", "vphantom", "label", "tag"}
+BLANK_COMMANDS = {
+    "quad",
+    "qquad",
+    "thinspace",
+    "enspace",
+    "space",
+    "hfill",
+    "newline",
+    "smallskip",
+    "therefore",
+    "checkmark",
+    "blacksquare",
+    "qed",
+}
+IGNORED_WITH_GROUP = {
+    "hspace",
+    "vspace",
+    "phantom",
+    "hphantom",
+    "vphantom",
+    "label",
+    "tag",
+    "color",
+    "textcolor",
+}
 RENAMED = {
     **dict.fromkeys(("dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), "frac"),
     **dict.fromkeys(("dbinom", "tbinom"), "binom"),

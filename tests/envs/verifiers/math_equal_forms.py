@@ -6,6 +6,8 @@ r"""Pairs of answers that mean the same, by the kind of their form.
 
 EQUAL = {
     "fractions": [
+        (r"33\frac{1}{3}\%", r"\frac13"),
+        (r"22\frac12^\circ", "22.5"),
         (r"\dfrac 3 8", r"\frac{3}{8}"),
         (r"\dfrac 3 8", "0.375"),
         (r"\frac 3 4", "3/4"),
@@ -83,6 +85,9 @@ EQUAL = {
         (r"\frac13", "0.333333"),
     ],
     "signs and fonts": [
+        (r"\color{red}{12}", r"\textcolor{blue}{12}"),
+        (r"{\color{red} 12}", r"\therefore \large 12 \checkmark"),
+        ("= 12", r"\text{Total} = 12"),
         ("−5", "-5"),
         ("–5", "-5"),
         ("+5", "5"),
@@ -180,6 +185,10 @@ EQUAL = {
         (r"\text{June 20}", "June 20"),
     ],
     "names": [
+        ("x = y = 0", "(0,0)"),
+        ("a = b = c = 1", "a=1, b=1, c=1"),
+        (r"x=1,y=2 \text{ or } x=2,y=1", "(1,2),(2,1)"),
+        (r"P(A) = \frac13", "1/3"),
         ("x=3, y=4", "(3,4)"),
         ("x=3, y=4", "y=4, x=3"),
         ("x=3, y=4", "(x,y)=(3,4)"),
@@ -283,6 +292,7 @@ EQUAL = {
         (r"\cos^{-1} 0", r"\frac{\pi}{2}"),
     ],
     "choices": [
+        ("(A), (C)", r"(A) \text{ and } (C)"),
         ("E", r"\text{(E) } 14"),
         ("E", "(E) 14"),
         ("E", r"\textbf{(E)}\ 14"),
