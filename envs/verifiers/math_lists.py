@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from prefix_rft_rllib.envs.verifiers.math_formula import matching
+from prefix_rft_rllib.envs.verifiers.math_plain import is_connective
 from prefix_rft_rllib.envs.verifiers.math_structure import (
     Answer,
     Combined,
@@ -18,6 +20,9 @@ from prefix_rft_rllib.envs.verifiers.math_structure import (
 from prefix_rft_rllib.envs.verifiers.math_tokens import Token
 
 Tokens = Sequence[Token]
+
+_COMMA = Token("sign", ",")
+_CONDITION_WORDS = frozenset(("for", "where", "with"))
 
 
 def thousands_joined(tokens: Tokens) -> Tokens:
@@ -90,6 +95,43 @@ def decimal_comma_joined(tokens: Tokens) -> Tokens:
         return tokens
     number = dataclasses.replace(before, text=f"{before.text}.{after.text}")
     return (*tokens[: commas[0] - 1], number, *tokens[commas[0] + 2 :])
+
+
+def listed_conditions(tokens: Tokens) -> Tokens:
+    r"""Write the condition of a variable behind a comma: `k\pi (k \in Z)`, `2k for k \in Z`.
+
+    Args:
+        tokens: An answer.
+
+    Returns:
+        The same with a comma in front of the condition and without its bracket or word; `tokens`
+        if there is none.
+    """
+    openings = [i for i in range(1, len(tokens)) if tokens[i].text == "("]
+    last = next((i for i in openings if matching(tokens, i) == len(tokens) - 1), None)
+    if last is not None and _names_range(tokens[last + 1 : -1]):
+        return (*tokens[:last], _COMMA, *tokens[last + 1 : -1])
+    for index, token in enumerate(tokens[:-1]):
+        is_word = token.kind == "word" and token.text.casefold() in _CONDITION_WORDS
+        if index and is_word and _names_range(behind := _without_all(tokens[index + 1 :])):
+            before = tokens[: index - (tokens[index - 1].text == ",")]
+            return (*before, _COMMA, *behind)
+    return tokens
+
+
+def _without_all(tokens: Tokens) -> Tokens:
+    is_all = tokens[0].kind == "word" and tokens[0].text.casefold() in ("all", "any", "every")
+    return tokens[1:] if is_all else tokens
+
+
+def _names_range(tokens: Tokens) -> bool:
+    r"""True for a variable and what it may be: `k \in Z`, `x > 0`."""
+    return (
+        len(tokens) > 2
+        and tokens[0].kind == "letters"
+        and tokens[1].text in ("<", ">", r"\le", r"\ge", r"\ne", r"\in")
+        and not any(is_connective(token) for token in tokens)
+    )
 
 
 def joined(parts: Sequence[Answer], connective: str) -> Answer:

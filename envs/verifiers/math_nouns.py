@@ -60,6 +60,8 @@ dollar bill quarter loonie check cheque payment installment share bond loan job 
 project meeting appointment reservation call message letter text post like follower subscriber
 visit view click download upload photo pixel bit byte signal sound note chord beat measure bar
 loop knot lock safe drawer cabinet closet cart trailer wagon sled ski skate ball bat racket net
+flour sugar butter cheese soup wine beer oil gas gasoline salt honey coffee tea lemonade gravel
+sand soil cement fabric yarn rice juice milk water
 """
 
 COUNTED = frozenset(_NOUNS.split())

@@ -65,8 +65,10 @@ def read_value(tokens: Tokens) -> Value:
     quantities: list[Value] = []
     while tokens:
         end = next((i for i, one in enumerate(tokens) if _is_unit_start(tokens, i)), len(tokens))
+        if currency and end < len(tokens) and tokens[end - 1].text == "/":
+            end -= 1
+        units = _Units(tokens[end:], is_priced=currency is not None)
         formula, found = _lifted(_formula_or_clock(tokens[:end]))
-        units = _Units(tokens[end:])
         factor, named = units.read()
         if factor != 1:
             formula = Operation("mul", (formula, Number(factor)))
@@ -155,8 +157,9 @@ def _clock(tokens: Tokens) -> Value | None:
 class _Units:
     """Reads the units at the front of tokens, up to the next formula or the end."""
 
-    def __init__(self, tokens: Tokens):
+    def __init__(self, tokens: Tokens, is_priced: bool = False):
         self.tokens, self.position = tokens, 0
+        self.is_priced = is_priced
         self.factor, self.unit = Fraction(1), NO_UNIT
         self.sign, self.power = 1, 1
 
@@ -178,7 +181,7 @@ class _Units:
 
     def _word(self, token: Token) -> None:
         word = token.text.casefold()
-        if word in ("per", "a", "an", "each") and self.unit is not NO_UNIT:
+        if word in ("per", "a", "an", "each") and (self.is_priced or self.unit is not NO_UNIT):
             self.sign = -1
             if word == "each":
                 raise UnreadError("`each`")
@@ -190,6 +193,7 @@ class _Units:
             word in FILLERS
             or (word == "in" and self._next_word() in FILLERS)
             or (is_modifier(word) and self._next_word())
+            or (word == "old" and self.unit is not NO_UNIT)
         ):
             pass
         elif word == "of" and (counted := self._next_word()) and unit(counted) is not None:

@@ -17,6 +17,7 @@ from prefix_rft_rllib.envs.verifiers.math_formula import (
 from prefix_rft_rllib.envs.verifiers.math_lists import (
     decimal_comma_joined,
     joined,
+    listed_conditions,
     thousands_joined,
 )
 from prefix_rft_rllib.envs.verifiers.math_names import name_of
@@ -30,7 +31,11 @@ from prefix_rft_rllib.envs.verifiers.math_plain import (
     unlabelled,
 )
 from prefix_rft_rllib.envs.verifiers.math_quantities import read_phrase, read_value, ungrouped
-from prefix_rft_rllib.envs.verifiers.math_relations import read_congruence, read_relation
+from prefix_rft_rllib.envs.verifiers.math_relations import (
+    named_set,
+    read_congruence,
+    read_relation,
+)
 from prefix_rft_rllib.envs.verifiers.math_structure import (
     Answer,
     Choice,
@@ -40,7 +45,6 @@ from prefix_rft_rllib.envs.verifiers.math_structure import (
     Interval,
     Listed,
     Named,
-    NamedSet,
     Phrase,
     Pieces,
     Solutions,
@@ -165,6 +169,7 @@ class _Reader:
         return None
 
     def _list(self, tokens: Tokens) -> Answer | None:
+        tokens = listed_conditions(tokens)
         together = thousands_joined(tokens)
         if len(together) != len(tokens):
             return self._read(together)
@@ -218,9 +223,7 @@ class _Reader:
                 return Elements(())
             if tokens[0].text == r"\ldots":
                 return Ellipsis()
-            if tokens[0].text[1:] in ("R", "Z", "N", "Q", "C"):
-                return NamedSet(tokens[0].text[1:])
-        return None
+        return named_set(tokens) if tokens[0].kind == "command" else None
 
     def _whole_bracket(self, tokens: Tokens) -> Answer | None:
         opening = tokens[0].text

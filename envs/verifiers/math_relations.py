@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from prefix_rft_rllib.envs.verifiers.math_formula import Formula, Symbol, matching, split
+from prefix_rft_rllib.envs.verifiers.math_formula import (
+    Formula,
+    Symbol,
+    matching,
+    number,
+    split,
+)
 from prefix_rft_rllib.envs.verifiers.math_names import name_of
 from prefix_rft_rllib.envs.verifiers.math_parser import parse
 from prefix_rft_rllib.envs.verifiers.math_quantities import read_value
@@ -27,6 +33,11 @@ from prefix_rft_rllib.envs.verifiers.math_tokens import Token, UnreadError
 Tokens = Sequence[Token]
 
 _SIGNS = ("=", "<", ">", r"\le", r"\ge", r"\ne", r"\approx", r"\in", r"\notin")
+_PARTS_OF_SETS = {
+    "": "",
+    **dict.fromkeys(("^ +", "_ +", "_ > 0", "^ *", "_ \\ge 1"), "+"),
+    **dict.fromkeys(("_ \\ge 0", "^ + _ 0", "_ 0 ^ +"), ">=0"),
+}
 _INEQUALITIES = {"<": "<", ">": "<", r"\le": "<=", r"\ge": "<=", r"\ne": "!="}
 
 
@@ -113,7 +124,7 @@ def _membership(
 ) -> Answer:
     if len(signs) != 1:
         raise UnreadError("several memberships")
-    name, region = name_of(sides[0]), read(sides[1])
+    name, region = name_of(sides[0]), named_set(sides[1]) or read(sides[1])
     if name is None:
         names = _tuple_of_names(sides[0])
         if names is None:
@@ -126,6 +137,28 @@ def _membership(
     if signs[0] == r"\notin":
         region = Combined("difference", (NamedSet("R"), region))
     return Solutions(name, region)
+
+
+def named_set(tokens: Tokens) -> NamedSet | Interval | None:
+    r"""Read a set named by a letter: `\mathbb{Z}`, `\mathbf{R}^+`, `\mathbb{Z}_{\ge 0}`.
+
+    Args:
+        tokens: All tokens of it.
+
+    Returns:
+        The set, positive real numbers as an interval; None if it is no such set.
+    """
+    texts = [token.text for token in tokens if token.text not in ("{", "}")]
+    letter = texts[0].removeprefix("\\") if texts else ""
+    if len(letter) != 1 or letter not in "RZNQC":
+        return None
+    which = _PARTS_OF_SETS.get(" ".join(texts[1:]))
+    if which is None:
+        return None
+    if letter == "R" and which:
+        infinity = Symbol(r"\infty")
+        return Interval(number("0"), infinity, has_low=which == ">=0", has_high=False)
+    return NamedSet("Z+" if letter + which == "N+" else letter + which)
 
 
 def as_interval(pair: Tupled) -> Interval:

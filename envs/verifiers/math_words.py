@@ -80,15 +80,17 @@ _MEASURES: Mapping[str, Mapping[str, Fraction | int]] = {
     "degree": {"degree deg": 1},
     "radian": {"radian rad": 1},
     "percent": {"percent pct": 1, "percentage points": 1},
-    "newton": {"n newton": 1},
+    "newton": {"n newton": 1, "kn kilonewton": 1000},
     "joule": {"j joule": 1, "kj kilojoule": 1000},
     "calorie": {"calorie cal": 1, "kcal": 1000},
     "watt": {"w watt": 1, "kw kilowatt": 1000},
     "volt": {"v volt": 1},
     "ampere": {"a amp ampere": 1},
     "ohm": {"ohm": 1},
-    "hertz": {"hz hertz": 1, "khz": 1000},
-    "pascal": {"pa pascal": 1, "kpa": 1000},
+    "electronvolt": {"ev electronvolt": 1, "kev": 1000, "mev": 10**6, "gev": 10**9},
+    "atmosphere": {"atm atmosphere": 1},
+    "hertz": {"hz hertz": 1, "khz": 1000, "mhz": 10**6, "ghz": 10**9},
+    "pascal": {"pa pascal": 1, "kpa": 1000, "mpa": 10**6},
     "kelvin": {"k kelvin": 1},
     "mole": {"mol mole": 1},
     "coulomb": {"c coulomb": 1},
@@ -100,7 +102,7 @@ _MEASURES: Mapping[str, Mapping[str, Fraction | int]] = {
     "fahrenheit": {"fahrenheit": 1},
 }
 # Case tells these apart: `5 \text{ N}` is a force, `5 \text{ n}` is a variable set upright.
-_UPPER_SYMBOLS = frozenset(names("N J W V A K C"))
+_UPPER_SYMBOLS = frozenset(names("N J W V A K C L"))
 _LOWER_SYMBOLS = frozenset(names("m s g h l"))
 _ALIASES = {
     **{"mph": "mile/hour", "kmph": "km/hour", "kph": "km/hour", "fps": "foot/second"},
@@ -159,19 +161,24 @@ def multiple(word: str) -> int | None:
 
 
 def number_in_words(words: tuple[str, ...]) -> int | None:
-    """Return the number that words spell out, up to 99, times factors; None if they do not."""
-    total, has_number, last = 0, False, 0
+    """Return the number that words spell out, `two million five`; None if they do not."""
+    total, least = 0, 10**18
+    group: int | None = None
     for word in (part for one in words for part in one.casefold().split("-")):
         if word in _NUMBERS:
             value = _NUMBERS[word]
-            if has_number and not (last >= 20 and last % 10 == 0 and 0 < value < 10):
+            follows_hundred = group and group % 100 == 0 and value
+            follows_tens = group and group % 100 in range(20, 100, 10) and 0 < value < 10
+            if group is not None and not (follows_hundred or follows_tens):
                 return None
-            total, has_number, last = total + value, True, value
-        elif has_number and total and (factor := _MULTIPLES.get(word)):
-            total, last = total * factor, 0
+            group = (group or 0) + value
+        elif word == "hundred" and group and group < 100:
+            group *= 100
+        elif group and word != "hundred" and (factor := _MULTIPLES.get(word, least)) < least:
+            total, group, least = total + group * factor, None, factor
         else:
             return None
-    return total if has_number else None
+    return total + (group or 0) if words and (total or group is not None) else None
 
 
 def unit(word: str, is_upright: bool = True) -> Unit | None:
