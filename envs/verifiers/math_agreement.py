@@ -9,7 +9,7 @@ from typing import Any
 from prefix_rft_rllib.envs.verifiers.math_equations import (
     are_proportional,
     equations_agree,
-    is_numeric,
+    states_number,
     states_value,
 )
 from prefix_rft_rllib.envs.verifiers.math_formula import Formula, Number, Operation, Symbol
@@ -41,6 +41,7 @@ from prefix_rft_rllib.envs.verifiers.math_words import NO_UNIT
 
 _ARTICLES = frozenset(("the", "a", "an"))
 _SETS = (Interval, Combined, Solutions, NamedSet)
+_ONE = (Value, Tupled)
 
 
 def agree(gold: Answer, answer: Answer) -> bool:
@@ -99,9 +100,8 @@ def _words(gold: Answer, answer: Answer) -> bool:
 
 def _spelled(answer: Answer) -> str | None:
     if isinstance(answer, Words):
-        return (
-            " ".join(word for word in answer.text.split() if word not in _ARTICLES) or answer.text
-        )
+        words = [word for word in answer.text.split() if word not in _ARTICLES]
+        return " ".join(words) or answer.text
     if isinstance(answer, Phrase):
         parts = [_spelled(part) for part in answer.parts]
         return None if None in parts else " ".join(part for part in parts if part)
@@ -270,7 +270,7 @@ def _relations(gold: Answer, answer: Answer) -> bool:
         )
     if isinstance(answer, Relation) and answer.sign == "=" and states_value(answer):
         return agree(gold, Value(answer.right))
-    if isinstance(gold, Relation) and gold.sign == "=" and is_numeric(gold):
+    if isinstance(gold, Relation) and gold.sign == "=" and states_number(gold):
         return agree(Value(gold.right), answer)
     return _spans(gold, answer)
 
@@ -308,7 +308,7 @@ def _spans(gold: Answer, answer: Answer) -> bool:
     except UndefinedError:
         pass
     for elements, other in ((gold, answer), (answer, gold)):
-        if isinstance(elements, Elements) and len(elements.items) == 1 and isinstance(other, Value):
+        if isinstance(elements, Elements) and len(elements.items) == 1 and isinstance(other, _ONE):
             return agree(elements.items[0], other)
     if isinstance(gold, Tupled) and isinstance(answer, Interval):
         gold, answer = answer, gold

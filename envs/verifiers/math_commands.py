@@ -76,6 +76,8 @@ class CommandParser(Cursor, ABC):
             if token.text not in _INVERSE:
                 raise UnreadError(f"`{token.text}^{{-1}}`")
             name, exponent = _INVERSE[token.text], None
+        if base is not None and self.peek(-1).kind == "number" and self._has_no_argument():
+            return self._with_cut_base(self.peek(-1).text)
         is_negative = bool(self.accept("-"))
         argument = self.side_by_side(is_argument=True)
         if is_negative:
@@ -87,6 +89,16 @@ class CommandParser(Cursor, ABC):
         else:
             result = Operation(name, (argument,))
         return result if exponent is None else Operation("pow", (result, exponent))
+
+    def _has_no_argument(self) -> bool:
+        following = self.peek()
+        return following.kind == "end of text" or following.text in ("+", "-", ",", ")", "=")
+
+    def _with_cut_base(self, digits: str) -> Formula:
+        r"""Read `\log_28` as TeX does, which takes one digit for the base: the logarithm of 8."""
+        if len(digits) < 2 or not digits.isdecimal() or digits[0] in "01":
+            raise UnreadError("a logarithm without an argument")
+        return Operation("log", (number(digits[1:]), number(digits[0])))
 
     def name_tokens(self) -> Sequence[Token]:
         r"""Take the letters behind `\angle` and its like."""

@@ -42,6 +42,11 @@ def states_value(relation: Relation) -> bool:
     return not is_equation and relation.right != Number(Fraction(0))
 
 
+def states_number(relation: Relation) -> bool:
+    """True if the left side is what an answer may give the value of, and that is a number."""
+    return not symbols_of(relation.right) and states_value(relation)
+
+
 def equations_agree(gold: Answer, answer: Answer) -> bool:
     """Tell whether both are equations with the same solutions, up to a factor."""
     if not (isinstance(gold, Relation) and isinstance(answer, Relation)):

@@ -37,11 +37,10 @@ def name_of(tokens: Tokens) -> str | None:
     if len(texts) > 2 and texts[0] == texts[-1] == "|":
         inner = tokens[1:-1]
         return "|" + inner[0].text + "|" if len(inner) == 1 and inner[0].text.isupper() else None
-    base = [
-        token
-        for token in tokens
-        if token.text not in (r"\angle", r"\triangle", r"\overline", r"\vec")
-    ]
+    if texts and texts[0] in (r"\vec", r"\overrightarrow"):
+        letters = [text for text in texts[1:] if text not in ("{", "}")]
+        return _name_of_vector(texts[0], letters)
+    base = [token for token in tokens if token.text not in (r"\angle", r"\triangle", r"\overline")]
     if not base or (base[0].kind != "letters" and base[0].text not in GREEK):
         return None
     has_decoration = len(base) != len(tokens)
@@ -58,6 +57,13 @@ def name_of(tokens: Tokens) -> str | None:
     if is_run and not (base[0].text.isupper() and not rest):
         return None
     return _name_with_rest(base[0].text, rest)
+
+
+def _name_of_vector(command: str, letters: Sequence[str]) -> str | None:
+    """Return a vector's name as the parser writes it: one letter needs no arrow."""
+    if not letters or not "".join(letters).isalpha():
+        return None
+    return letters[0] if len("".join(letters)) == 1 else command + "".join(letters)
 
 
 def _name_with_rest(name: str, rest: Tokens) -> str | None:

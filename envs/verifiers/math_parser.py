@@ -110,8 +110,11 @@ class _Parser(CommandParser):
             is_argument and (is_open_bracket or self._starts_function())
         ):
             following = self.peek()
-            if following.kind in ("number", "repeating") and not _may_stand_before_number(
-                factors[-1], self.peek(-1)
+            is_letter_power = isinstance(factors[-1], Symbol) and self.peek(1).text == "^"
+            if (
+                following.kind in ("number", "repeating")
+                and not is_letter_power
+                and not _may_stand_before_number(factors[-1], self.peek(-1))
             ):
                 raise UnreadError("numbers side by side")
             factors.append(self.power())
@@ -322,7 +325,9 @@ class _Parser(CommandParser):
             self.expect(name.replace("\\l", "\\r"))
             return Operation(name[2:], (formula,))
         if name in _DECORATIONS or name in (r"\mathcal",):
-            return Symbol(name + "".join(one.text for one in self.name_tokens()) + self.subscript())
+            letters = "".join(one.text for one in self.name_tokens())
+            is_vector = name in (r"\vec", r"\overrightarrow") and len(letters) == 1
+            return Symbol(("" if is_vector else name) + letters + self.subscript())
         if name in (r"\sum", r"\prod"):
             return self.large_operator(name[1:])
         raise UnreadError(f"`{name}`")

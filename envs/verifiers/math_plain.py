@@ -23,7 +23,7 @@ from prefix_rft_rllib.envs.verifiers.math_structure import (
     Words,
 )
 from prefix_rft_rllib.envs.verifiers.math_tokens import Token, UnreadError
-from prefix_rft_rllib.envs.verifiers.math_words import FILLERS, number_in_words
+from prefix_rft_rllib.envs.verifiers.math_words import FILLERS, number_in_words, share_in_words
 
 Tokens = Sequence[Token]
 
@@ -50,7 +50,10 @@ _EMPTY_SET = frozenset(
     )
 )
 _BARE_POINT = re.compile(r"(?<![\d.])\.(?=\\(?:overline|bar|dot)(?![a-z]))")
-_SAME_WORDS = {"dne": "does not exist"}
+_SAME_WORDS = {
+    "dne": "does not exist",
+    **dict.fromkeys(("infinite", "infinitely many solutions"), "infinitely many"),
+}
 _ALL_REALS = frozenset(("all real numbers", "all reals", "the real numbers", "real numbers"))
 
 
@@ -119,7 +122,8 @@ def read_words(tokens: Tokens) -> Answer | None:
     if len(tokens) == 1 and tokens[0].kind in ("letters", "word") and len(tokens[0].text) == 1:
         return Value(Symbol(tokens[0].text))
     if len(tokens) == 1 and tokens[0].kind == "letters" and _is_name(tokens[0].text):
-        return Words(tokens[0].text.casefold())
+        name = tokens[0].text.casefold()
+        return Words(_SAME_WORDS.get(name, name))
     if not all(token.kind == "word" for token in tokens) or any(map(is_connective, tokens)):
         return None
     words = tuple(token.text.casefold() for token in tokens)
@@ -132,6 +136,8 @@ def read_words(tokens: Tokens) -> Answer | None:
         return Value(_INFINITY[text])
     if (spelled := number_in_words(words)) is not None:
         return Value(Number(Fraction(spelled)))
+    if (share := share_in_words(words)) is not None:
+        return Value(Number(share))
     return Words(text)
 
 
@@ -144,9 +150,10 @@ def read_based(tokens: Tokens) -> Answer | None:
     r"""Read `204_5`, `1A_{16}`, `1011_{\text{two}}` and `1011 \text{ (base 2)}`."""
     is_negative = tokens[0].text == "-"
     body = tokens[is_negative:]
-    end = next(
-        (i for i, one in enumerate(body) if one.kind not in ("number", "letters")), len(body)
-    )
+    closing = matching(body, 0) if body and body[0].text == "(" else None
+    if closing:
+        body = (*body[1:closing], *body[closing + 1 :])
+    end = next((i for i, one in enumerate(body) if not _is_digits(one)), len(body))
     digits = "".join(token.text for token in body[:end])
     rest = [token for token in body[end:] if token.text not in ("(", ")", "{", "}")]
     if not re.fullmatch(r"[0-9A-Z]*[0-9][0-9A-Z]*(?:\.[0-9]+)?", digits) or len(rest) != 2:
@@ -159,6 +166,10 @@ def read_based(tokens: Tokens) -> Answer | None:
     if any(int(digit, 36) >= base for digit in digits if digit != "."):
         raise UnreadError(f"digits beyond base {base}")
     return Based("-" * is_negative + (digits.lstrip("0") or "0"), base)
+
+
+def _is_digits(token: Token) -> bool:
+    return token.kind in ("number", "letters") or (token.kind == "word" and token.text.isupper())
 
 
 def refuse_unknown_operators(tokens: Tokens) -> None:

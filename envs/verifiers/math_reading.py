@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from prefix_rft_rllib.envs.verifiers.math_formula import (
     matching,
     matrix_rows,
+    quotient,
     split,
 )
 from prefix_rft_rllib.envs.verifiers.math_lists import (
@@ -49,9 +50,11 @@ from prefix_rft_rllib.envs.verifiers.math_structure import (
     Pieces,
     Solutions,
     Tupled,
+    Value,
     Words,
 )
 from prefix_rft_rllib.envs.verifiers.math_tokens import Token, UnreadError, tokenize
+from prefix_rft_rllib.envs.verifiers.math_words import NO_UNIT
 
 Tokens = Sequence[Token]
 Reader = Callable[[Tokens], Answer]
@@ -125,7 +128,7 @@ class _Reader:
         refuse_unknown_operators(tokens)
         ratio = split(tokens, (":",))
         if len(ratio) > 2:
-            return Phrase((Words("ratio"), *(self.read(part) for part in ratio)))
+            return _ratio([self.read(part) for part in ratio])
         try:
             return read_value(tokens)
         except UnreadError:
@@ -304,6 +307,17 @@ def _names_choice_again(tokens: Tokens) -> bool:
         and (i == 0 or tokens[i - 1].text != "(" or tokens[i + 1].text == ")")
         for i, token in enumerate(tokens[:-1])
     )
+
+
+def _ratio(parts: list[Answer]) -> Answer:
+    """Return a ratio of three and more, in multiples of its first part."""
+    first = parts[0]
+    if all(isinstance(one, Value) and one.unit == NO_UNIT for one in parts):
+        assert isinstance(first, Value)
+        parts = [
+            Value(quotient(one.formula, first.formula)) for one in parts if isinstance(one, Value)
+        ]
+    return Phrase((Words("ratio"), *parts))
 
 
 def _opens_text(tokens: Tokens) -> bool:

@@ -123,6 +123,12 @@ _NUMBERS = {
 } | dict(
     zip(names("thirty forty fifty sixty seventy eighty ninety"), range(30, 100, 10), strict=True)
 )
+_SHARES = {
+    **{"half": 2, "quarter": 4},
+    **dict(
+        zip(names("third fourth fifth sixth seventh eighth ninth tenth"), range(3, 11), strict=True)
+    ),
+}
 FILLERS = frozenset(
     names("approximately approx about roughly exactly total altogether overall equals")
 )
@@ -179,6 +185,16 @@ def number_in_words(words: tuple[str, ...]) -> int | None:
         else:
             return None
     return total + (group or 0) if words and (total or group is not None) else None
+
+
+def share_in_words(words: tuple[str, ...]) -> Fraction | None:
+    """Return the fraction below 1 that words spell out, `two-thirds`; None if they do not."""
+    *above, below = [part for one in words for part in one.casefold().split("-")]
+    numerator = number_in_words(tuple(above))
+    denominator = _SHARES.get(below, _SHARES.get(below.removesuffix("s")))
+    if numerator is None or denominator is None or not 0 < numerator < denominator:
+        return None
+    return Fraction(numerator, denominator)
 
 
 def unit(word: str, is_upright: bool = True) -> Unit | None:
