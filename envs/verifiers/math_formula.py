@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from prefix_rft_rllib.envs.verifiers.math_spellings import names
-from prefix_rft_rllib.envs.verifiers.math_tokens import Token, UnreadError
+from prefix_rft_rllib.envs.verifiers.math_tokens import MAX_DIGITS, Token, UnreadError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ ONE_ARGUMENT = frozenset(
     rf"\{name}"
     for name in names(
         "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth "
-        "sech csch log ln exp"
+        "sech csch cis log ln exp"
     )
 )
 MANY_ARGUMENTS = frozenset((r"\max", r"\min", r"\gcd", r"\lcm"))
@@ -79,7 +79,13 @@ def quotient(above: Formula, below: Formula) -> Formula:
 
 
 def number(text: str, is_repeating: bool = False) -> Number:
-    """Return the number that digits spell; `0.1(6)` if `is_repeating`."""
+    """Return the number that digits spell; `0.1(6)` if `is_repeating`.
+
+    Raises:
+        UnreadError: If there are too many digits.
+    """
+    if len(text) > MAX_DIGITS:
+        raise UnreadError("a number that is too long")
     if not is_repeating:
         return Number(Fraction(text), is_exact="." not in text)
     before, _, period = text.rstrip(")").partition("(")

@@ -22,6 +22,8 @@ from prefix_rft_rllib.envs.verifiers.math_tokens import Token
 Tokens = Sequence[Token]
 
 _COMMA = Token("sign", ",")
+_MAX_CONDITION = 40
+"""Conditions of more tokens are not looked for."""
 _CONDITION_WORDS = frozenset(("for", "where", "with"))
 
 
@@ -107,9 +109,8 @@ def listed_conditions(tokens: Tokens) -> Tokens:
         The same with a comma in front of the condition and without its bracket or word; `tokens`
         if there is none.
     """
-    openings = [i for i in range(1, len(tokens)) if tokens[i].text == "("]
-    last = next((i for i in openings if matching(tokens, i) == len(tokens) - 1), None)
-    if last is not None and _names_range(tokens[last + 1 : -1]):
+    last = _last_opening(tokens)
+    if last and _names_range(tokens[last + 1 : -1]):
         return (*tokens[:last], _COMMA, *tokens[last + 1 : -1])
     for index, token in enumerate(tokens[:-1]):
         is_word = token.kind == "word" and token.text.casefold() in _CONDITION_WORDS
@@ -117,6 +118,14 @@ def listed_conditions(tokens: Tokens) -> Tokens:
             before = tokens[: index - (tokens[index - 1].text == ",")]
             return (*before, _COMMA, *behind)
     return tokens
+
+
+def _last_opening(tokens: Tokens) -> int | None:
+    """Return the index of the bracket that the last token closes; None if it closes none."""
+    recent = range(len(tokens) - 1, max(len(tokens) - _MAX_CONDITION, 0) - 1, -1)
+    start = next((i for i in recent if tokens[i].text == "("), None)
+    is_closed = start is not None and matching(tokens, start) == len(tokens) - 1
+    return start if is_closed else None
 
 
 def _without_all(tokens: Tokens) -> Tokens:
@@ -127,7 +136,7 @@ def _without_all(tokens: Tokens) -> Tokens:
 def _names_range(tokens: Tokens) -> bool:
     r"""True for a variable and what it may be: `k \in Z`, `x > 0`."""
     return (
-        len(tokens) > 2
+        2 < len(tokens) < _MAX_CONDITION
         and tokens[0].kind == "letters"
         and tokens[1].text in ("<", ">", r"\le", r"\ge", r"\ne", r"\in")
         and not any(is_connective(token) for token in tokens)

@@ -129,7 +129,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
         f"arc{name}": getattr(mp, f"a{name}") for name in ("sin", "cos", "tan", "cot", "sec", "csc")
     },
 }
-FUNCTIONS = {**FUNCTIONS, "ln": _ln}
+FUNCTIONS = {**FUNCTIONS, "ln": _ln, "cis": mp.expj}
 
 
 def matrix_operation(name: str, values: list[Any]) -> Any:

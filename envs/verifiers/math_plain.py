@@ -14,6 +14,7 @@ from prefix_rft_rllib.envs.verifiers.math_formula import (
     Symbol,
     matching,
 )
+from prefix_rft_rllib.envs.verifiers.math_parser import MAX_DEPTH
 from prefix_rft_rllib.envs.verifiers.math_structure import (
     Answer,
     Based,
@@ -50,6 +51,11 @@ _EMPTY_SET = frozenset(
     )
 )
 _BARE_POINT = re.compile(r"(?<![\d.])\.(?=\\(?:overline|bar|dot)(?![a-z]))")
+_SYSTEM = re.compile(
+    r"\\left\s*\\\{\s*\\begin\s*\{(array|aligned|matrix)\}(?:\s*\{[lcr|\s]*\})?(.*?)"
+    r"\\end\s*\{\1\}\s*\\right\s*\.",
+    re.DOTALL,
+)
 _SAME_WORDS = {
     "dne": "does not exist",
     **dict.fromkeys(("infinite", "infinitely many solutions"), "infinitely many"),
@@ -60,9 +66,11 @@ _ALL_REALS = frozenset(("all real numbers", "all reals", "the real numbers", "re
 def stripped(text: str) -> str:
     r"""Strip the punctuation and the delimiters around the whole text.
 
-    A braced colon is a colon, and `.\overline{3}` gets its zero.
+    A braced colon is a colon, `.\overline{3}` gets its zero, and rows behind a single brace are
+    `cases`.
     """
     previous = None
+    text = _SYSTEM.sub(lambda rows: rf"\begin{{cases}}{rows[2]}\end{{cases}}", text)
     text = _BARE_POINT.sub("0.", text.replace("{:}", ":"))
     while text != previous:
         previous = text
@@ -78,8 +86,7 @@ def stripped(text: str) -> str:
 
 def trimmed(tokens: Tokens) -> Tokens:
     """Strip braces around everything and punctuation at the end."""
-    previous = -1
-    while len(tokens) != previous:
+    for _ in range(MAX_DEPTH):
         previous = len(tokens)
         while (
             tokens and tokens[-1].kind == "sign" and tokens[-1].text in (".", ",", ";", ":", r"\\")
@@ -90,7 +97,9 @@ def trimmed(tokens: Tokens) -> Tokens:
         is_group = tokens and tokens[0].text == "{" and matching(tokens, 0) == len(tokens) - 1
         if is_group and not any(token.text == r"\choose" for token in tokens):
             tokens = tokens[1:-1]
-    return tokens
+        if len(tokens) == previous:
+            return tokens
+    raise UnreadError("braces nested too deep")
 
 
 def unlabelled(tokens: Tokens) -> Tokens:

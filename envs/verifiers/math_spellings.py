@@ -105,7 +105,7 @@ GREEK = names(
 )
 FUNCTIONS = names(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech "
-    "csch log ln exp max min gcd lcm det"
+    "csch cis log ln exp max min gcd lcm det"
 )
 KNOWN = {
     *GREEK, *FUNCTIONS, *names("R Z N Q C i"),

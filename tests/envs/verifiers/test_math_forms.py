@@ -181,6 +181,10 @@ def test_a_repeating_decimal_is_its_fraction(whole, before, period):
         r"\frac{" * 1_500,
         "-" * 9_000 + "1",
         "1+" * 4_000 + "1",
+        "{" * 4_900 + "1" + "}" * 4_900,
+        "100 " * 2_400,
+        "(A) " * 2_000,
+        "k (k>0)" * 1_000,
     ],
 )
 def test_long_hostile_answers_are_read_or_refused_in_time(text):
