@@ -138,7 +138,11 @@ def _csv_rows(path: Path) -> Rows:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise ValueError(f"{path}:{start}: the line is not valid CSV ({error}).") from error
+            raise ValueError(
+                f"{path}:{start}: the line is not valid CSV ({error}). Columns are separated by "
+                "commas, lines end with a line feed; a text with one of these or with quotes "
+                'stands in double quotes, and a double quote in it is written twice, "".'
+            ) from error
         if cells is None:
             break
         if not cells:

@@ -62,7 +62,8 @@ def is_conversation(value: Any) -> bool:
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(value, Mapping) and "role" in value and "content" in value
+    has_text = isinstance(value, Mapping) and ("content" in value or "tool_calls" in value)
+    return has_text and "role" in value
 
 
 def conversation_of(value: Any) -> list[dict[str, Any]] | None:
@@ -95,7 +96,7 @@ def _checked(message: Message, number: int) -> dict[str, Any]:
     role = kept.get("role")
     if not isinstance(role, str) or not role:
         raise ValueError(f"message {number} has the role {role!r}, which must be a text.")
-    return {**kept, "role": role, "content": _content(message["content"], number)}
+    return {**kept, "role": role, "content": _content(message.get("content"), number)}
 
 
 def _content(content: Any, number: int) -> str:

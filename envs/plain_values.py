@@ -6,6 +6,7 @@ import datetime
 import decimal
 import math
 import pickle
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ def plain(value: Any) -> Any:
     """Bring a value into plain data: None, bool, int, float, text, bytes, lists and dicts of these.
 
     Arrays and tuples become lists, keys of dicts texts, dates ISO texts, decimals the text of
-    their digits.
+    their digits, UUIDs theirs.
 
     Args:
         value: As `datasets`, pyarrow, NumPy, pandas or a user's function give it.
@@ -31,20 +32,27 @@ def plain(value: Any) -> Any:
     Raises:
         NotPlainError: If there is anything else in it, such as an image.
     """
+    try:
+        return _plain(value)
+    except RecursionError as error:
+        raise NotPlainError(f"{type(value).__name__} nested too deep, or into itself") from error
+
+
+def _plain(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist()) if not isinstance(value, np.void) else _refuse(value)
+        return _plain(value.tolist()) if not isinstance(value, np.void) else _refuse(value)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, int | float | str | bytes):  # a class of its own, such as an IntEnum
         base: Any = next(kind for kind in (int, float, str, bytes) if isinstance(value, kind))
         return base.__new__(base, value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, decimal.Decimal):
+    if isinstance(value, decimal.Decimal | uuid.UUID):
         return str(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
@@ -52,6 +60,8 @@ def plain(value: Any) -> Any:
 
 
 def _refuse(value: Any) -> Any:
+    if type(value).__name__ == "NAType":  # pandas' missing value; pandas need not be installed
+        return None
     raise NotPlainError(f"{type(value).__module__}.{type(value).__qualname__} is no plain data")
 
 
@@ -60,24 +70,26 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def path_where(value: Any, holds: Callable[[Any], bool]) -> str | None:
-    """Find the first value in nested plain data for which something holds.
+def leaves(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield everything in nested plain data that is no list or dict.
 
     Args:
         value: Plain data.
-        holds: Asked of everything that is no list or dict.
 
-    Returns:
-        The keys and positions that lead to it, joined by dots; None if there is none.
+    Yields:
+        Pairs of the keys and positions that lead to it, joined by dots, and the value.
     """
-    if isinstance(value, Mapping | list):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, item in items:
-            found = path_where(item, holds)
-            if found is not None:
-                return f"{key}.{found}" if found else str(key)
-        return None
-    return "" if holds(value) else None
+    if not isinstance(value, Mapping | list):
+        yield "", value
+        return
+    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+        for path, leaf in leaves(item):
+            yield f"{key}.{path}" if path else str(key), leaf
+
+
+def path_where(value: Any, holds: Callable[[Any], bool]) -> str | None:
+    """Find the first of the `leaves` for which something holds: its path, None if there is none."""
+    return next((path for path, leaf in leaves(value) if holds(leaf)), None)
 
 
 class Extra(Mapping[str, Any]):

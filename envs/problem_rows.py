@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,8 +13,11 @@ from prefix_rft_rllib.envs.data_sources import DataSource
 from prefix_rft_rllib.envs.file_rows import FILE_ENDINGS, Rows, read_file
 from prefix_rft_rllib.envs.import_paths import import_function
 
+logger = logging.getLogger(__name__)
+
 _LIKELY_FILE_ENDINGS = (".gz", ".txt", ".tsv", ".xlsx", ".arrow", ".zip", ".zst", ".parq")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_ROWS_PER_MESSAGE = 100_000
 _SHORT_NAMES = {
     "toy_arithmetic": "prefix_rft_rllib.envs.toy_arithmetic:generate_rows",
     "toy_code": "prefix_rft_rllib.envs.toy_code:generate_rows",
@@ -123,6 +127,13 @@ def _function_rows(source: DataSource, path: str) -> Rows:
             raise ValueError(
                 f"{what} gives {type(row).__name__} {row!r:.80} as row {number}. Every row must be "
                 "a dict of column names to values."
+            )
+        if number % _ROWS_PER_MESSAGE == 0:
+            logger.warning(
+                "The function %r has given %d rows and goes on. All are held in memory before "
+                "training starts: a function that never ends must end here.",
+                source.data,
+                number,
             )
         yield f"{source.data}:{number}", row
     if number == 0:

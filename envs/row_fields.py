@@ -131,6 +131,8 @@ def _prompt(row: RowFields) -> tuple[str, Conversation, str | None]:
     demonstration = _message_text(row, whole_name, answer) if answer else None
     if messages is None and value is None and whole is not None:
         name, messages = whole_name, start
+    elif demonstration is not None:
+        _check_same_question(row, whole_name, start, messages)
     if messages is None:
         text = row.text("prompt")
         if text is None:
@@ -141,6 +143,20 @@ def _prompt(row: RowFields) -> tuple[str, Conversation, str | None]:
     except ValueError as error:
         raise row.error(name, str(error)) from error
     return question_of(messages), messages, demonstration
+
+
+def _check_same_question(
+    row: RowFields, name: str, asked: Conversation, messages: Conversation | None
+) -> None:
+    """Check that a whole conversation beside a prompt answers this prompt."""
+    prompt = question_of(messages) if messages else row.text("prompt")
+    questions = [message["content"] for message in asked if message["role"] == "user"]
+    if prompt is None or not questions or questions[-1].strip() != prompt.strip():
+        raise row.error(
+            name,
+            f"is a conversation about {shortened(questions[-1:])}, but the prompt beside it is "
+            f"{shortened(prompt)}: its answer is no demonstration of that. Remove one of the two.",
+        )
 
 
 def _message_text(row: RowFields, name: str, messages: Conversation) -> str | None:

@@ -119,7 +119,8 @@ def _recognised(row: Mapping[str, Any]) -> Form:
     reward_model = decoded(row.get("reward_model"))
     if isinstance(reward_model, Mapping) and "ground_truth" in reward_model and "prompt" in row:
         return PRESETS["luffy" if "target" in row else "verl"]
-    if "generations" in row and "problem" in row and "correctness_math_verify" in row:
+    verdicts = PRESETS["openr1"].verdicts
+    if "generations" in row and "problem" in row and any(name in row for name in verdicts):
         return PRESETS["openr1"]
     if "prompt" in row and ("completion" in row or _is_conversation(row["prompt"])):
         return PRESETS["trl"]

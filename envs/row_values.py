@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefix_rft_rllib.envs.messages import conversation_of, unzipped
-from prefix_rft_rllib.envs.plain_values import NotPlainError, is_missing, plain
+from prefix_rft_rllib.envs.plain_values import NotPlainError, is_missing, leaves, plain
 from prefix_rft_rllib.envs.row_forms import Form, form_of, nested_value
 
 Conversation = list[dict[str, Any]]
@@ -55,13 +55,15 @@ class RowFields:
         """Return the name under which a field stands in the row, and its value or None."""
         names = self.form.names[field_name]
         for name in names:
+            for column in {name, name.split(".")[0]} & self.unusable.keys():
+                raise self.error(column, f"cannot be read: {self.unusable[column]}.")
             found, value = nested_value(self.values, name)
             if not found and field_name in self.form.mapped:
                 raise ValueError(
                     f"{self.place}: there is no field {name!r}, which env_config['fields'] names "
                     f"for {field_name!r}. {self.columns()}"
                 )
-            if not is_missing(value) or (value is not None and field_name == "answer"):
+            if not is_missing(value):
                 self.used[field_name] = name
                 return name, unzipped(value)
         return (names[0] if names else field_name), None
@@ -78,7 +80,7 @@ class RowFields:
             raise self.error(
                 name,
                 f"is the {type(value).__name__} {value!r}. Write it as text, for example "
-                f'"{value:g}", so that its form is yours and nothing is rounded.',
+                f'"{value}", so that its form is yours and nothing is rounded.',
             )
         if value is not None and not isinstance(value, str):
             raise self.error(
@@ -120,7 +122,9 @@ class RowFields:
         except ValueError as error:
             raise self.error(name, str(error)) from error
         for number, message in enumerate(messages or []):
-            self.checked_text(f"{name}.{number}.content", message["content"])
+            for path, leaf in leaves(message):
+                if isinstance(leaf, str):
+                    self.checked_text(f"{name}.{number}.{path}", leaf)
         return messages
 
     def error(self, name: str, what: str) -> ValueError:

@@ -119,7 +119,7 @@ def test_a_column_that_is_no_plain_data_is_left_out_and_counted(config, monkeypa
     assert problems.counts["column_left_out:image"] == 1
     rows[0]["prompt"] = object()
     message = error_of({**config, "max_prompt_tokens": 23}, data=f"{MAKERS}:no_rows")
-    assert "prompt (builtins.object is no plain data)" in message
+    assert "field 'prompt' cannot be read: builtins.object is no plain data" in message
 
 
 def test_plain_data_is_what_json_has_and_bytes():
