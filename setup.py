@@ -27,6 +27,7 @@ setup(
         "mpmath>=1.3,<1.5",
         "tensorboard>=2.21,<3",
         "datasets>=5.2,<6",
+        "jinja2>=3.1,<4",
         "numpy>=2,<3",
         "scipy>=1.15,<2",
         "tqdm>=4.66",

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jinja2
+import jinja2.meta
 import numpy as np
 
 from prefix_rft_rllib.envs.messages import Message
@@ -189,8 +191,9 @@ class PromptRenderer:
             if isinstance(chat_template, str)
             else "\n".join((chat_template or {}).values())
         )
+        known = _variables(source)
         for name in self._kwargs:
-            if not re.search(rf"\b{re.escape(name)}\b", source):
+            if name not in known:
                 raise ValueError(
                     f"env_config['chat_template_kwargs'] has {name!r}, which the tokenizer's chat "
                     "template does not use: it would change nothing. Check the spelling, or "
@@ -241,6 +244,17 @@ class PromptRenderers:
             members = list(group)
             encoded += self.of(members[0][0]).encode([text for _, text in members])
         return encoded
+
+
+def _variables(source: str) -> set[str]:
+    """What a chat template reads from outside; of one that cannot be parsed every word."""
+    # transformers has a tag of its own around what the assistant writes.
+    parsed = re.sub(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}", "", source)
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        return jinja2.meta.find_undeclared_variables(environment.parse(parsed))
+    except jinja2.TemplateError:
+        return set(re.findall(r"\w+", source))
 
 
 def _leading_ids(tokenizer: Any) -> tuple[int, ...]:

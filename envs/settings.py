@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -134,6 +135,11 @@ def _check_types(values: dict[str, Any]) -> None:
         value = values.get(key)
         if value is not None and not isinstance(value, str):
             raise ValueError(f"env_config[{key!r}] must be text, got {value!r}.")
+        if value is not None and re.search("[\ud800-\udfff]", value):
+            raise ValueError(
+                f"env_config[{key!r}] has half of a surrogate pair, which is no character and "
+                f"which no tokenizer can encode, got {value!a}. Mend the text."
+            )
     for key in _COUNTS:
         value = values.get(key, 1)
         if value is None and key == "vocab_size":

@@ -108,7 +108,7 @@ def test_engines_import_no_other_room_and_no_ray():
 
 
 def test_environments_import_no_ray_no_torch_and_no_other_room():
-    libraries = {"gymnasium", "numpy", "pyarrow", "tqdm", *HEAVY} - {"vllm"}
+    libraries = {"gymnasium", "jinja2", "numpy", "pyarrow", "tqdm", *HEAVY} - {"vllm"}
     assert_layer(files_of("envs"), libraries=libraries, rooms={"envs", "hub_models"})
 
 

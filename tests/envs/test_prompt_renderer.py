@@ -2,7 +2,7 @@
 
 import pytest
 
-from prefix_rft_rllib.envs.prompt_renderer import PromptRenderer
+from prefix_rft_rllib.envs.prompt_renderer import PromptRenderer, _variables
 from prefix_rft_rllib.envs.prompting import load_tokenizer
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.template_overlap import overlap_length
@@ -81,6 +81,29 @@ def test_variables_of_the_template_are_passed_on(rendered):
         rendered(THINKING, chat_template_kwargs={"enable_thinkng": False})
     with pytest.raises(ValueError, match="no meaning without a chat template"):
         rendered(THINKING, chat_template=False, chat_template_kwargs={"enable_thinking": True})
+
+
+@pytest.mark.parametrize(
+    ("template", "variables"),
+    [
+        ("{% if not day is defined %}{% set day = 'Monday' %}{% endif %}{{ day }}", {"day"}),
+        ("{% set think = think | default(true) %}{{ think }}{# a mood #} a style", {"think"}),
+        (
+            "{% for m in mail %}{{ m.text }}{% generation %}x{% endgeneration %}{% endfor %}",
+            {"mail"},
+        ),
+        ("{% macro f(a) %}{{ a }}{{ deep }}{% endmacro %}{{ f('word') }}", {"deep"}),
+        ("{% new_tag %}{{ think }}", {"new_tag", "think"}),
+    ],
+)
+def test_variables_of_a_template_are_those_it_reads_from_outside(template, variables):
+    assert _variables(template) == variables
+
+
+@pytest.mark.parametrize("name", ["content", "role", "m", "for"])
+def test_a_word_of_the_template_is_no_variable(rendered, name):
+    with pytest.raises(ValueError, match=f"'{name}', which the tokenizer's chat template does not"):
+        rendered(THINKING, chat_template_kwargs={name: True})
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ from tests.envs.small_tokenizers import save_byte_level_bpe
         ({"verifier": 3}, "must be text"),
         ({"verifier": "mathematics"}, "mathematics"),
         ({"system_prompt": 3}, "must be text"),
+        ({"system_prompt": "a\ud83d"}, "half of a surrogate pair"),
+        ({"prompt_template": "\udfff{prompt}"}, "half of a surrogate pair"),
         ({"prompt_template": "Solve:"}, "does not contain {prompt}"),
         ({"chat_template": "chatml"}, "None, True or False, got 'chatml'"),
         ({"cut_prefix_before_answer": None}, "True or False, got None"),
