@@ -247,6 +247,17 @@ def _indented(text: str) -> str:
     return "\n".join(f"  | {without_controls(line)}" for line in text.split("\n"))
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    """Read an argument of the command that must be a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object of names to values")
+    return value
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the preflight from a command line; returns the exit code (1 for a user's mistake)."""
     parser = argparse.ArgumentParser(
@@ -261,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-response-tokens", type=int)
     parser.add_argument(
         "--env-config",
-        type=json.loads,
+        type=_json_object,
         default={},
         help='further env_config keys as JSON, for example \'{"fields": {"answer": "gold"}}\'',
     )

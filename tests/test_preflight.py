@@ -211,3 +211,12 @@ def test_as_a_command_it_prints_no_warning():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "python -m prefix_rft_rllib.preflight" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[1]", "is no JSON object of names to values"), ("{x", "is not valid")]
+)
+def test_further_settings_of_the_command_are_a_json_object(capsys, text, expected):
+    with pytest.raises(SystemExit):
+        main(["--data", "a.jsonl", "--tokenizer", "t", "--env-config", text])
+    assert expected in capsys.readouterr().err
