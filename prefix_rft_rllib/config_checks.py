@@ -12,6 +12,7 @@ from prefix_rft_rllib.core.losses import DEFAULT_CLIP
 from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines import ENGINES
+from prefix_rft_rllib.engines.sampling_options import refuse_here
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.gpu_shares import check_gpu_settings
 from prefix_rft_rllib.methods import Method
@@ -40,6 +41,7 @@ def check_config(config: PrefixRFTConfig) -> None:
     check_gpu_settings(config)
     _check_sources(config)
     _check_combinations(config)
+    refuse_here(config.engine_config)
     _check_lora(config)
     _check_engine_process(config)
     _check_weight_transfer(config)

@@ -50,8 +50,6 @@ def check_gpu_settings(config: "PrefixRFTConfig") -> None:
         return
     for name in ("num_gpus_per_learner", "num_gpus_per_env_runner"):
         amount = getattr(config, name)
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
-            config._value_error(f"`{name}` must be a number of at least 0, got {amount!r}.")
         if amount > 1 and amount != int(amount):
             config._value_error(
                 f"`{name}` ({amount}) must be a whole number, or a fraction below 1: Ray splits no "

@@ -140,7 +140,8 @@ def _snapshot(name: HubName, setting: str, *, with_weights: bool) -> str:
                 name.name, revision=name.revision, local_files_only=True, **wanted
             )
         except LocalEntryNotFoundError:
-            if HF_HUB_OFFLINE or not is_commit:
+            # The hub's own patience is a minute and more: it is asked briefly first.
+            if HF_HUB_OFFLINE or not is_commit or _asked_hub(name, setting) is None:
                 raise
             return snapshot_download(name.name, revision=name.revision, **wanted)
     except Exception as error:

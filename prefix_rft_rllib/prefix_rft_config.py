@@ -10,7 +10,8 @@ from ray.util.debug import log_once
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.config_checks import check_config
 from prefix_rft_rllib.derived_settings import DerivedSettings
-from prefix_rft_rllib.engines.sampling_options import refuse_sampling_options
+from prefix_rft_rllib.engines.sampling_options import refuse_here, refuse_sampling_options
+from prefix_rft_rllib.resource_amounts import check_resource_amounts
 from prefix_rft_rllib.token_env_runner import TokenEnvRunner
 from prefix_rft_rllib.unused_settings import check_known, check_used
 
@@ -178,7 +179,7 @@ class PrefixRFTConfig(DerivedSettings):
         Returns:
             This config.
         """
-        refuse_sampling_options(kwargs, "config.training()")
+        refuse_here(kwargs, "config.training()")
         super().training(**kwargs)
         return self._set(locals())
 
@@ -211,6 +212,7 @@ class PrefixRFTConfig(DerivedSettings):
         Returns:
             This config.
         """
+        refuse_here(kwargs, "config.learners()")
         super().learners(**kwargs)
         return self._set(locals())
 
@@ -260,6 +262,7 @@ class PrefixRFTConfig(DerivedSettings):
         Returns:
             This config.
         """
+        refuse_here(kwargs, "config.evaluation()")
         super().evaluation(**kwargs)
         return self._set(locals())
 
@@ -327,6 +330,7 @@ class PrefixRFTConfig(DerivedSettings):
         Raises:
             ValueError: Naming the setting, its value, what is allowed and what to try.
         """
+        check_resource_amounts(self)
         if not self.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
             check_used(self)
         self.create_local_env_runner = self.num_env_runners == 0

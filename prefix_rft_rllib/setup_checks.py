@@ -1,5 +1,6 @@
 """What is checked with data, model and tokenizer at hand, before any actor starts."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,7 @@ def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
                 "`save_pretrained` wrote, as *.safetensors."
             )
         )
+    _check_shards(directory, config.model_source)
     largest_id = max(problem_set.tokenizer.get_vocab().values())
     if largest_id >= model_config.vocab_size:
         raise ValueError(
@@ -100,6 +102,22 @@ def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
             f"({settings.max_response_tokens}) = {longest} exceeds the context of {context} "
             "tokens of the model. Lower one of them in env_config, or extend the model's context."
         )
+
+
+def _check_shards(directory: Path, source: str) -> None:
+    """Check that every file is there which the indices of weights in several files name."""
+    for index in directory.glob("*.safetensors.index.json"):
+        try:
+            named = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index} is no index of weights ({error!r}).") from error
+        missing = sorted(name for name in named if not (directory / name).exists())
+        if missing:
+            raise ValueError(
+                f"`model_path` ({source!r}) lacks {len(missing)} of the {len(named)} files that "
+                f"{index.name} names, {missing[0]!r} first: saving or fetching it was not "
+                "finished. Copy or fetch the model again."
+            )
 
 
 def _say_how_tokens_are_drawn(config: PrefixRFTConfig, method: Method) -> None:

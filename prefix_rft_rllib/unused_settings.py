@@ -47,7 +47,7 @@ def check_known(config: PrefixRFTConfig, names: Iterable[str]) -> None:
     """
     known = {name for name in vars(type(config)()) if not name.startswith("_")}
     known |= {name for name in dir(type(config)) if not callable(getattr(type(config), name))}
-    for name in names:
+    for name in map(str, names):
         if name in known or name in OTHER_KEYS or name.startswith("_"):
             continue
         refuse_sampling_options([name], "a config")

@@ -100,10 +100,14 @@ def test_a_hub_that_does_not_answer_leaves_the_cache(cache, monkeypatch, caplog)
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert pinned(NAME) == f"{NAME}@{SECOND}"
     assert "hub does not answer" in caplog.text
-    with pytest.raises(ValueError, match="the hub does not answer"):
-        pinned("org/absent")
+    started = time.perf_counter()
+    for source in ("org/absent", f"{NAME}@{'3' * 40}"):
+        with pytest.raises(ValueError, match="the hub does not answer"):
+            pinned(source)
+    assert time.perf_counter() - started < 5  # its client alone tries for half a minute
 
 
 def test_a_hub_without_such_a_model_is_an_error_whatever_is_cached(cache, monkeypatch):
@@ -169,6 +173,16 @@ def test_a_directory_with_pickled_weights_alone_is_refused(tiny_model_dir, tmp_p
     directory = Path(shutil.copytree(tiny_model_dir, tmp_path / "pickled"))
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(ValueError, match="pickled weights only, which could run code"):
+        small_config(str(directory)).build_algo()
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": {"a": "two.safetensors"}}', "{}", "half"])
+def test_a_directory_without_all_of_its_weights_is_refused(tiny_model_dir, tmp_path, content):
+    directory = Path(shutil.copytree(tiny_model_dir, tmp_path / "half"))
+    (directory / "model.safetensors").rename(directory / "one.safetensors")
+    (directory / "model.safetensors.index.json").write_text(content)
+    expected = "lacks 1 of the 1 files" if "two" in content else "is no index of weights"
+    with pytest.raises(ValueError, match=expected):
         small_config(str(directory)).build_algo()
 
 

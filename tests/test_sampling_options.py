@@ -14,7 +14,7 @@ from tests.small_configs import config
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_each_option_is_refused_with_its_reason_wherever_it_is_written(name):
-    for place in ("env_runners", "training"):
+    for place in ("env_runners", "training", "learners", "evaluation"):
         with pytest.raises(ValueError, match=f"`{name}` cannot be set in config.{place}") as caught:
             getattr(config(), place)(**{name: 1})
         assert REFUSED[name] in str(caught.value)
@@ -23,10 +23,19 @@ def test_each_option_is_refused_with_its_reason_wherever_it_is_written(name):
     assert REFUSED[name] in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["training", "learners", "evaluation"])
+@pytest.mark.parametrize("name", ["temperature", "top_p"])
+def test_what_belongs_to_the_env_runners_is_sent_there(place, name):
+    with pytest.raises(ValueError, match=rf"config\.{place}\(\): use config.env_runners\("):
+        getattr(config(), place)(**{name: 0.5})
+
+
 @pytest.mark.parametrize("name", ["top_k", "min_p", "stop", "repetition_penalty"])
 def test_a_dict_of_settings_and_an_attribute_are_refused_too(name):
     with pytest.raises(ValueError, match=f"`{name}` cannot be set in a config"):
         config().update_from_dict({name: 1})
+    with pytest.raises(ValueError, match=f"`{name}` cannot be set in engine_config"):
+        config().update_from_dict({"engine_config": {name: 1}}).validate()
     settings = config()
     setattr(settings, name, 1)
     with pytest.raises(ValueError, match=f"`{name}` cannot be set in a config"):

@@ -80,13 +80,13 @@ def refuse_sampling_options(
             raise ValueError(f"`{name}` cannot be set in {where}: {refused[name]}.")
 
 
-def refuse_in_engine_config(names: Iterable[str]) -> None:
-    """Refuse options of sampling among an engine's: they hold for one rollout, not for an engine.
+def refuse_here(names: Iterable[str], where: str = "engine_config") -> None:
+    """Refuse options of sampling at a place that takes none, temperature and top_p neither.
 
     Raises:
         ValueError: See `refuse_sampling_options`.
     """
-    refuse_sampling_options(names, "engine_config", {**REFUSED, **_ELSEWHERE})
+    refuse_sampling_options(names, where, {**REFUSED, **_ELSEWHERE})
 
 
 def unused_settings(generation_settings: Mapping[str, object]) -> dict[str, object]:

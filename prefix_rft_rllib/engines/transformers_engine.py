@@ -19,7 +19,7 @@ from prefix_rft_rllib.engines.engine import (
 )
 from prefix_rft_rllib.engines.kv_cache import growing_cache
 from prefix_rft_rllib.engines.sampling import TokenSampler
-from prefix_rft_rllib.engines.sampling_options import refuse_in_engine_config
+from prefix_rft_rllib.engines.sampling_options import refuse_here
 from prefix_rft_rllib.engines.weights import copy_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,7 +60,7 @@ class TransformersEngineOptions:
         Raises:
             ValueError: For an unknown option or a value outside its range.
         """
-        refuse_in_engine_config(options)
+        refuse_here(options)
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from prefix_rft_rllib.engines.sampling_options import refuse_in_engine_config
+from prefix_rft_rllib.engines.sampling_options import refuse_here
 
 WORKER_EXTENSION = "prefix_rft_rllib.engines.vllm_worker.VLLMWorkerExtension"
 
@@ -96,7 +96,7 @@ class VLLMEngineOptions:
                 raise ValueError(
                     f"`{name}` of vLLM cannot be set in engine_config: {RESERVED[name]}."
                 )
-        refuse_in_engine_config(arguments)
+        refuse_here(arguments)
         allowed = _llm_argument_names()
         for name in arguments:
             if name not in allowed:
