@@ -1,5 +1,6 @@
 """Tiny random models and a slow, unpadded reference for the engine tests."""
 
+import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -94,3 +95,16 @@ def unpadded_logps(
     logits = model(ids, use_cache=False).logits[0, start - 1 : -1].double()
     logps = torch.log_softmax(logits / (request.temperature or 1.0), dim=-1)
     return [logps[i, token].item() for i, token in enumerate(generation.token_ids)]
+
+
+def check_that_end_tokens_stop(engine, model, prompt, ends, *, tolerance):
+    """Each end token stops some response and is its last; log-probs are right up to it."""
+    requests = [GenerationRequest(prompt, 30, seed=seed) for seed in range(150)]
+    generations = engine.generate(requests)
+    assert {g.token_ids[-1] for g in generations if g.finish_reason == "stop"} == ends
+    for request, generation in zip(requests, generations, strict=True):
+        assert not ends & set(generation.token_ids[:-1])
+        is_ended = generation.token_ids[-1] in ends
+        assert generation.finish_reason == ("stop" if is_ended else "length")
+        expected = unpadded_logps(model, request, generation)
+        assert generation.logps == pytest.approx(expected, abs=tolerance)

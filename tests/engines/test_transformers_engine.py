@@ -12,6 +12,7 @@ from tests.engines.models import (
     VOCAB_SIZE,
     build_loaded_engine,
     build_model,
+    check_that_end_tokens_stop,
     mixed_requests,
     unpadded_logps,
 )
@@ -314,12 +315,4 @@ def test_each_of_several_end_tokens_stops_and_is_part_of_the_response():
     engine = TransformersEngine(model.config, eos_token_ids=[*ends, EOS], device="cpu")
     engine.load_weights(model.state_dict(), version=1)
     prompt = [3, EOS, 25]  # end tokens of a prompt end nothing
-    requests = [GenerationRequest(prompt, 30, seed=seed) for seed in range(150)]
-    generations = engine.generate(requests)
-    assert {g.token_ids[-1] for g in generations if g.finish_reason == "stop"} == ends
-    for request, generation in zip(requests, generations, strict=True):
-        assert not ends & set(generation.token_ids[:-1])
-        is_ended = generation.token_ids[-1] in ends
-        assert generation.finish_reason == ("stop" if is_ended else "length")
-        expected = unpadded_logps(model, request, generation)
-        assert generation.logps == pytest.approx(expected, abs=1e-4)
+    check_that_end_tokens_stop(engine, model, prompt, ends, tolerance=1e-4)

@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from prefix_rft_rllib.engines import GenerationRequest
-from tests.engines.models import EOS, VOCAB_SIZE, unpadded_logps
+from tests.engines.models import (
+    EOS,
+    VOCAB_SIZE,
+    check_that_end_tokens_stop,
+)
 from tests.engines.vllm_models import (
     BLOCK_SIZE,
     OTHER_EOS,
@@ -85,15 +89,7 @@ def test_each_of_several_end_tokens_stops_and_is_part_of_the_response(engine, mo
     ends = {EOS, OTHER_EOS, *range(20, 30)}
     monkeypatch.setattr(engine, "_eos_token_ids", frozenset(ends))
     prompt = [3, EOS, 25, OTHER_EOS]  # end tokens of a prompt end nothing
-    requests = [GenerationRequest(prompt, 30, seed=seed) for seed in range(150)]
-    generations = engine.generate(requests)
-    assert {g.token_ids[-1] for g in generations if g.finish_reason == "stop"} == ends
-    for request, generation in zip(requests, generations, strict=True):
-        assert not ends & set(generation.token_ids[:-1])
-        is_ended = generation.token_ids[-1] in ends
-        assert generation.finish_reason == ("stop" if is_ended else "length")
-        expected = unpadded_logps(model, request, generation)
-        assert generation.logps == pytest.approx(expected, abs=TOLERANCE)
+    check_that_end_tokens_stop(engine, model, prompt, ends, tolerance=TOLERANCE)
 
 
 def test_more_tokens_than_a_step_or_the_cache_hold_give_the_same_sequences(engine):
