@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from prefix_rft_rllib.envs.verifiers.choice_options import read_options
 from prefix_rft_rllib.envs.verifiers.choice_reading import ChoiceReader
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
+from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 CHOICE = "choice"
@@ -134,10 +134,5 @@ def shared_choice_verifier(**config: Any) -> ChoiceVerifier:
     Raises:
         ValueError: If an argument is unknown or outside its range.
     """
-    known = ("letters", "extract")
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise ValueError(
-            f"unknown setting(s) {unknown} of the choice verifier; known: {list(known)}"
-        )
+    refuse_unknown(config, ("letters", "extract"), "choice")
     return ChoiceVerifier(**config)

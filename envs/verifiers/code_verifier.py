@@ -23,7 +23,7 @@ from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
 from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code
 from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
 from prefix_rft_rllib.envs.verifiers.math_verifier import with_progress
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
+from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
 from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, Detail, Verdict
 from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 
@@ -276,12 +276,10 @@ def _pool_work(settings: Mapping[str, Any]) -> PoolWork:
 
 def _limits(limits: Mapping[str, Any]) -> SandboxLimits:
     known = [field.name for field in dataclasses.fields(SandboxLimits)]
-    unknown = sorted(set(limits) - set(known))
-    if unknown:
-        own = ["extract", "run_all", "tolerance", "usual_imports", "isolation"]
-        own += ["require_isolation", "packages", "filter_system_calls", "first_user_id"]
-        own += ["num_workers"]
-        raise ValueError(f"unknown setting(s) {unknown} of the code verifier; known: {own + known}")
+    own = ["extract", "run_all", "tolerance", "usual_imports", "isolation"]
+    own += ["require_isolation", "packages", "filter_system_calls", "first_user_id"]
+    own += ["num_workers"]
+    refuse_unknown(limits, own + known, "code")
     return SandboxLimits(**limits)
 
 

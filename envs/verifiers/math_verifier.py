@@ -19,7 +19,7 @@ from prefix_rft_rllib.envs.verifiers.math_answers import (
     is_plain_integer,
 )
 from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
+from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
 
@@ -240,7 +240,5 @@ def shared_math_verifier(**config: Any) -> MathVerifier:
         ValueError: If an argument is unknown or outside its range.
     """
     known = ("extract", "timeout_s", "num_workers", "memory_limit_mb")
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise ValueError(f"unknown setting(s) {unknown} of the math verifier; known: {list(known)}")
+    refuse_unknown(config, known, "math")
     return MathVerifier(**config)

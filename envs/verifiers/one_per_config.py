@@ -1,10 +1,10 @@
-"""Verifiers are shared within a process: one for equal settings."""
+"""Verifiers are shared within a process, one for equal settings; unknown settings are refused."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 Built = TypeVar("Built")
@@ -32,3 +32,21 @@ def one_per_config(build: Callable[..., Built]) -> Callable[..., Built]:
             return kept[key]
 
     return get
+
+
+def refuse_unknown(config: Iterable[str], known: Sequence[str], verifier: str) -> None:
+    """Refuse settings that a verifier does not have.
+
+    Args:
+        config: The names that were given.
+        known: The names of its settings.
+        verifier: What it is called.
+
+    Raises:
+        ValueError: Naming the unknown ones and the known.
+    """
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown setting(s) {unknown} of the {verifier} verifier; known: {list(known)}"
+        )
