@@ -32,7 +32,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
-import prefix_rft_rllib.connectors.episodes as row_data
+import prefix_rft_rllib.rollouts.row_data as row_data
 from prefix_rft_rllib import PrefixRFTConfig
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 

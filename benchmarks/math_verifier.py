@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from prefix_rft_rllib.envs.toy_arithmetic import generate_rows
+from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
 from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict
 
 GENERATED = "toy_arithmetic"

@@ -24,11 +24,11 @@ from random_model import write_csv
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
 from prefix_rft_rllib import PrefixRFTConfig
-from prefix_rft_rllib.core.prefix_sampling import Rollout
-from prefix_rft_rllib.core.state_arrays import state_to_arrays
+from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.engines import GenerationRequest
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.token_env_runner import TokenEnvRunner
+from prefix_rft_rllib.models.state_arrays import state_to_arrays
+from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 
 GROUP_SIZE = 8
 
@@ -90,10 +90,10 @@ def build_runner(directory: Path, model: PreTrainedModel, args: argparse.Namespa
     return runner
 
 
-def plan_of(runner: Any, num_sequences: int) -> list[Rollout]:
+def plan_of(runner: Any, num_sequences: int) -> list[PlannedRollout]:
     problems = runner.env.unwrapped.problem_set.train
     return [
-        Rollout(
+        PlannedRollout(
             problem_id=problems[group].problem_id,
             group_id=group,
             member=member,
@@ -104,7 +104,9 @@ def plan_of(runner: Any, num_sequences: int) -> list[Rollout]:
     ]
 
 
-def requests_of(runner: Any, plan: list[Rollout], num_new_tokens: int) -> list[GenerationRequest]:
+def requests_of(
+    runner: Any, plan: list[PlannedRollout], num_new_tokens: int
+) -> list[GenerationRequest]:
     env = runner.env.unwrapped
     requests = []
     for rollout in plan:

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
-from prefix_rft_rllib.envs.toy_arithmetic import (
+from prefix_rft_rllib.envs.toy.toy_arithmetic import (
     MAX_CLAUSES,
     OPERATIONS,
     draw_problem,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import gymnasium as gym
 
-from prefix_rft_rllib.envs.answer_cut import answer_cut
 from prefix_rft_rllib.envs.code_env import CodeEnv
-from prefix_rft_rllib.envs.demonstration_rewards import demonstration_reward
+from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut
+from prefix_rft_rllib.envs.demonstrations.demonstration_rewards import demonstration_reward
+from prefix_rft_rllib.envs.demonstrations.solution_steps import step_ends
 from prefix_rft_rllib.envs.math_env import MathEnv
-from prefix_rft_rllib.envs.problem import Problem
 from prefix_rft_rllib.envs.problems import ProblemSet, load_problem_set, receive_problem_set
-from prefix_rft_rllib.envs.solution_steps import step_ends
+from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.token_env import TokenEnv
 from prefix_rft_rllib.envs.verifiers.verdict import Graded, Verdict
 

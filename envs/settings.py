@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from prefix_rft_rllib.envs.data_sources import DataSource, data_sources, held_out_sources
-from prefix_rft_rllib.envs.prompt_settings import (
+from prefix_rft_rllib.envs.prompts.prompt_settings import (
     check_prompt_settings,
     checked_extra_fields,
     checked_fields,
 )
+from prefix_rft_rllib.envs.rows.data_sources import DataSource, data_sources, held_out_sources
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 FILTERS = (

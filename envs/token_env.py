@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from prefix_rft_rllib.envs.grading import outcome_name
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
+from prefix_rft_rllib.envs.verifiers.grading import outcome_name
 
 RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
 RESET_INFO_KEYS = ("problem_id", "prompt_ids", "num_prefix_tokens")

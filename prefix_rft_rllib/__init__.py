@@ -7,7 +7,7 @@ be written, it also gives Ray a token, without which `ray.init()` would fail the
 from prefix_rft_rllib import envs, methods
 from prefix_rft_rllib.prefix_rft import PrefixRFT
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-from prefix_rft_rllib.ray_start import provide_token
+from prefix_rft_rllib.settings.ray_start import provide_token
 
 __all__ = ["PrefixRFT", "PrefixRFTConfig", "envs", "methods"]
 

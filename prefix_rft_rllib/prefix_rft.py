@@ -25,33 +25,37 @@ from ray.rllib.utils.metrics import (
 )
 
 from prefix_rft_rllib import metrics
-from prefix_rft_rllib.connectors import episodes as row_data
-from prefix_rft_rllib.connectors.episodes import WholeSequences
-from prefix_rft_rllib.core.prefix_sampling import Rollout
+from prefix_rft_rllib.basics.hub_models import model_directory
+from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.envs.problems import load_problem_set
-from prefix_rft_rllib.envs.prompting import TOKENIZER
-from prefix_rft_rllib.feedback import Feedback
-from prefix_rft_rllib.groups import Group, imitation_rows, learner_rows
-from prefix_rft_rllib.hub_models import model_directory
-from prefix_rft_rllib.model_export import save_adapter, save_pretrained
-from prefix_rft_rllib.placement_checks import (
+from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
+from prefix_rft_rllib.iterations.carried_over import CarriedOver
+from prefix_rft_rllib.iterations.groups import Group, imitation_rows, learner_rows
+from prefix_rft_rllib.iterations.planning import DemonstrationFacts, IterationPlan
+from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, sampled_groups
+from prefix_rft_rllib.models.export import save_adapter, save_pretrained
+from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.rollout_sampling import sample_rollouts
+from prefix_rft_rllib.rollouts.row_data import WholeSequences
+from prefix_rft_rllib.runs.rollout_report import imitation_metrics, rollout_metrics, rollout_records
+from prefix_rft_rllib.runs.run_directory import usable_directory
+from prefix_rft_rllib.runs.run_recorder import RunRecorder
+from prefix_rft_rllib.settings.placement_checks import (
     check_known_placement,
     check_placement,
     check_trial,
     pending_said,
 )
-from prefix_rft_rllib.planning import DemonstrationFacts, IterationPlan
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-from prefix_rft_rllib.ray_start import start_ray
-from prefix_rft_rllib.rollout_report import imitation_metrics, rollout_metrics, rollout_records
-from prefix_rft_rllib.rollout_sampling import sample_rollouts
-from prefix_rft_rllib.run_directory import usable_directory
-from prefix_rft_rllib.samplers import SAMPLERS, sampled_groups
-from prefix_rft_rllib.setup_checks import check_setup, trainable_problems
-from prefix_rft_rllib.shared_gpus import check_gpu_places, check_present_gpus, engines_asleep
-from prefix_rft_rllib.shared_inputs import with_shared_inputs
-from prefix_rft_rllib.user_view import UserView
-from prefix_rft_rllib.weight_sync import weight_sync, weights
+from prefix_rft_rllib.settings.ray_start import start_ray
+from prefix_rft_rllib.settings.setup_checks import check_setup, trainable_problems
+from prefix_rft_rllib.transfers.shared_gpus import (
+    check_gpu_places,
+    check_present_gpus,
+    engines_asleep,
+)
+from prefix_rft_rllib.transfers.shared_inputs import with_shared_inputs
+from prefix_rft_rllib.transfers.weight_sync import weight_sync, weights
 
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 FEEDBACK = "feedback"
@@ -93,10 +97,10 @@ class PrefixRFT(Algorithm):
         check_placement(self.config)
         check_present_gpus(self.config, self.method)
         self._facts = DemonstrationFacts.of(self.problem_set)
-        self._feedback = Feedback(self.method.stage_at(0))
-        self._sampler = SAMPLERS[self.config.max_weight_staleness](self)
+        self._feedback = CarriedOver(self.method.stage_at(0))
+        self._sampler = GROUP_SOURCES[self.config.max_weight_staleness](self)
         is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
-        self._view = UserView(
+        self._view = RunRecorder(
             self.config, self._run_path(is_trial), self.problem_set, is_trial=is_trial
         )
         if self.config.preflight:
@@ -161,7 +165,7 @@ class PrefixRFT(Algorithm):
         """The plan of an iteration after the rewards that are known; a new stage starts anew."""
         stage = self.method.stage_at(iteration)
         is_new = stage.number != self._feedback.stage
-        feedback = Feedback(stage) if is_new else self._feedback
+        feedback = CarriedOver(stage) if is_new else self._feedback
         return IterationPlan(
             config=self.config,
             stage=stage,
@@ -208,7 +212,7 @@ class PrefixRFT(Algorithm):
 
     def sample_rollouts(
         self,
-        rollouts: Sequence[Rollout],
+        rollouts: Sequence[PlannedRollout],
         *,
         temperature: float | None = None,
         key: str | tuple[str, ...] | None = None,
@@ -281,7 +285,7 @@ class PrefixRFT(Algorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         if FEEDBACK in state:
-            self._feedback = Feedback(self.method.stage_at(self.iteration - 1))
+            self._feedback = CarriedOver(self.method.stage_at(self.iteration - 1))
             self._feedback.set_state(state[FEEDBACK])
         self._sampler.set_state(state.get(SAMPLED_AHEAD))
 

@@ -8,12 +8,12 @@ from ray.rllib.utils.annotations import override
 from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
-from prefix_rft_rllib.config_checks import check_config
-from prefix_rft_rllib.derived_settings import DerivedSettings
 from prefix_rft_rllib.engines.sampling_options import refuse_here, refuse_sampling_options
-from prefix_rft_rllib.resource_amounts import check_resource_amounts
-from prefix_rft_rllib.token_env_runner import TokenEnvRunner
-from prefix_rft_rllib.unused_settings import check_known, check_used
+from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
+from prefix_rft_rllib.settings.config_checks import check_config
+from prefix_rft_rllib.settings.derived_settings import DerivedSettings
+from prefix_rft_rllib.settings.resource_amounts import check_resource_amounts
+from prefix_rft_rllib.settings.unused_settings import check_known, check_used
 
 
 class PrefixRFTConfig(DerivedSettings):
@@ -35,7 +35,7 @@ class PrefixRFTConfig(DerivedSettings):
 
     @override(AlgorithmConfig)
     def __init__(self, algo_class: type | None = None) -> None:
-        from prefix_rft_rllib.evaluation import evaluate_held_out
+        from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
         from prefix_rft_rllib.prefix_rft import PrefixRFT
 
         super().__init__(algo_class=algo_class or PrefixRFT)

@@ -18,13 +18,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefix_rft_rllib.envs.answer_cut import answer_cut
-from prefix_rft_rllib.envs.grading import Outcome, is_accepted, outcome_name, refuses_answer
-from prefix_rft_rllib.envs.lossless import decoded_texts
+from prefix_rft_rllib.basics.text import without_controls
+from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
-from prefix_rft_rllib.envs.prompting import decode_all
+from prefix_rft_rllib.envs.problems.lossless import decoded_texts
+from prefix_rft_rllib.envs.prompts.prompting import decode_all
+from prefix_rft_rllib.envs.verifiers.grading import (
+    Outcome,
+    is_accepted,
+    outcome_name,
+    refuses_answer,
+)
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
-from prefix_rft_rllib.terminal_text import without_controls
 
 _NUM_LISTED = 5
 _TOKENIZER_HELP = "directory of the model or tokenizer, or 'org/name@revision' of the hub"

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from prefix_rft_rllib.basics.text import one_line
 from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
 from prefix_rft_rllib.envs.verifiers import ChoiceVerifier, MathVerifier, Verdict
 from prefix_rft_rllib.envs.verifiers.code_verifier import (
@@ -41,8 +42,7 @@ from prefix_rft_rllib.envs.verifiers.code_verifier import (
     CodeResult,
     CodeVerifier,
 )
-from prefix_rft_rllib.terminal_text import one_line
-from prefix_rft_rllib.verify_rows import (
+from prefix_rft_rllib.envs.verifiers.verify_rows import (
     CHOICE_KIND,
     CODE_KIND,
     MATH_KINDS,

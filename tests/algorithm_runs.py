@@ -10,8 +10,8 @@ import pytest
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, metrics
-from prefix_rft_rllib.evaluation import evaluate_problems
-from prefix_rft_rllib.run_directory import read_rollouts
+from prefix_rft_rllib.evaluation.held_out import evaluate_problems
+from prefix_rft_rllib.runs.run_directory import read_rollouts
 
 NUM_ITERATIONS = 3
 ROLLOUT_FIELDS = (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefix_rft_rllib.envs.toy_tokenizer import build_toy_tokenizer
+from prefix_rft_rllib.envs.toy.tokenizer import build_toy_tokenizer
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
 # Tiny models: threads cost more than they bring, and results do not depend on the machine.

@@ -16,8 +16,8 @@ from torch.distributed import TCPStore
 
 from prefix_rft_rllib.engines import EngineBrokenError
 from prefix_rft_rllib.engines.engine import WeightReceiver
-from prefix_rft_rllib.engines.weights import check_shapes
-from prefix_rft_rllib.token_env_runner import TokenEnvRunner
+from prefix_rft_rllib.engines.state_dict_checks import check_shapes
+from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 
 WAIT = datetime.timedelta(seconds=60)
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from prefix_rft_rllib import PrefixRFTConfig, methods
-from prefix_rft_rllib.connectors import episodes as row_data
-from prefix_rft_rllib.connectors.episodes import build_episode
 from prefix_rft_rllib.envs.problems import Problem
-from prefix_rft_rllib.feedback import Feedback
-from prefix_rft_rllib.groups import Group, in_groups
+from prefix_rft_rllib.iterations.carried_over import CarriedOver
+from prefix_rft_rllib.iterations.groups import Group, in_groups
+from prefix_rft_rllib.iterations.planning import DemonstrationFacts, IterationPlan
 from prefix_rft_rllib.methods import Method
-from prefix_rft_rllib.planning import DemonstrationFacts, IterationPlan
+from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.row_data import build_episode
 
 NUM_PROBLEMS = 12
 
@@ -58,11 +58,11 @@ def plan_of(
     *,
     problems: Sequence[Problem] = PROBLEMS,
     facts: DemonstrationFacts = facts(),  # noqa: B008
-    feedback: Feedback | None = None,
+    feedback: CarriedOver | None = None,
 ) -> IterationPlan:
     """The plan of an iteration of a method with its default settings, or of a ready one."""
     stage = methods.build(method).stage_at(iteration)
-    feedback = feedback or Feedback(stage)
+    feedback = feedback or CarriedOver(stage)
     return IterationPlan(
         config=config,
         stage=stage,

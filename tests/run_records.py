@@ -8,8 +8,8 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from prefix_rft_rllib.rollout_records import RolloutRecord
-from prefix_rft_rllib.run_directory import RunDirectory
+from prefix_rft_rllib.runs.rollout_records import RolloutRecord
+from prefix_rft_rllib.runs.run_directory import RunDirectory
 
 
 class CharacterTokenizer:

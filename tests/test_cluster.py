@@ -12,9 +12,9 @@ from ray.cluster_utils import Cluster
 
 from prefix_rft_rllib import PrefixRFTConfig, prefix_rft
 from prefix_rft_rllib.envs.problems import load_problem_set
-from prefix_rft_rllib.envs.toy_arithmetic import generate_rows
-from prefix_rft_rllib.token_env_runner import TokenEnvRunner
-from prefix_rft_rllib.torch.causal_lm import load_lm
+from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
+from prefix_rft_rllib.models.causal_lm import load_lm
+from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 from tests.algorithm_runs import assert_close, assert_same_rollouts, numbers_of
 from tests.small_configs import toy_rows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prefix_rft_rllib import PrefixRFTConfig
-from prefix_rft_rllib.placement import Node, gpus_of, obstacles
-from prefix_rft_rllib.placement_checks import demand_of
+from prefix_rft_rllib.settings.placement import Node, gpus_of, obstacles
+from prefix_rft_rllib.settings.placement_checks import demand_of
 from tests.small_configs import config
 from tuned_examples import math_prefix_rft
 

@@ -3,7 +3,8 @@
 import pytest
 import ray
 
-from prefix_rft_rllib import PrefixRFTConfig, evaluation
+from prefix_rft_rllib import PrefixRFTConfig
+from prefix_rft_rllib.evaluation import held_out as evaluation
 from tuned_examples import code_prefix_rft
 from tuned_examples.toy_arithmetic_prefix_rft import build_config
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefix_rft_rllib import PrefixRFTConfig, metrics
 from prefix_rft_rllib.envs.problems import ProblemSet, load_problem_set
-from prefix_rft_rllib.run_directory import read_rollouts
+from prefix_rft_rllib.runs.run_directory import read_rollouts
 from tests.model_families import FAMILIES, end_ids_of, save_family
 from tests.small_configs import HALF_RIGHT
 

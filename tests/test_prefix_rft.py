@@ -14,15 +14,15 @@ from ray.rllib.utils.metrics import (
 from ray.tune.trainable import trainable
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prefix_rft_rllib.run_directory import read_metrics, read_minibatches, read_rollouts
+from prefix_rft_rllib.runs.run_directory import read_metrics, read_minibatches, read_rollouts
 from tests.algorithm_runs import (
     NUM_ITERATIONS,
     assert_evaluates,
     assert_same_weights,
     numbers_of,
 )
+from tests.runs.test_run_directory_docs import documented_rows
 from tests.small_configs import HELD_OUT, MAX_RESPONSE_TOKENS
-from tests.test_run_directory_docs import documented_rows
 
 pytest_plugins = ("tests.algorithm_fixtures",)
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cluster")]

@@ -5,7 +5,7 @@ import pytest
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefix_rft_rllib import PrefixRFT
-from prefix_rft_rllib.run_directory import read_metrics, read_minibatches
+from prefix_rft_rllib.runs.run_directory import read_metrics, read_minibatches
 from tests.algorithm_runs import (
     assert_same_weights,
     numbers_of,

@@ -7,8 +7,10 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, methods
 from prefix_rft_rllib.envs import TOY_BASE_MODEL, CodeEnv, MathEnv
-from prefix_rft_rllib.torch.default_prefix_rft_torch_rl_module import DefaultPrefixRFTTorchRLModule
-from prefix_rft_rllib.torch.prefix_rft_torch_learner import PrefixRFTTorchLearner
+from prefix_rft_rllib.learners.torch.default_prefix_rft_torch_rl_module import (
+    DefaultPrefixRFTTorchRLModule,
+)
+from prefix_rft_rllib.learners.torch.prefix_rft_torch_learner import PrefixRFTTorchLearner
 from tests.small_configs import HELD_OUT, config, error_of
 
 

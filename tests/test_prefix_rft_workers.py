@@ -13,8 +13,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from prefix_rft_rllib import PrefixRFT
-from prefix_rft_rllib.rollout_log import iteration_log
-from prefix_rft_rllib.run_directory import read_rollouts
+from prefix_rft_rllib.reports.rollout_log import iteration_log
+from prefix_rft_rllib.runs.run_directory import read_rollouts
 from tests.algorithm_runs import (
     assert_close,
     assert_evaluates,

@@ -10,7 +10,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prefix_rft_rllib import PrefixRFT, methods
-from prefix_rft_rllib.run_directory import read_metrics, read_minibatches, read_rollouts
+from prefix_rft_rllib.runs.run_directory import read_metrics, read_minibatches, read_rollouts
 from tests.algorithm_runs import assert_close
 
 pytest_plugins = ("tests.algorithm_fixtures",)

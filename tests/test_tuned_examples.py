@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from prefix_rft_rllib.envs.toy_arithmetic import generate_rows
-from prefix_rft_rllib.run_directory import read_metrics, read_rollouts
+from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
+from prefix_rft_rllib.runs.run_directory import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from prefix_rft_rllib.core.token_selection import Pool
+from prefix_rft_rllib.core.token_selection import Collectives
 from prefix_rft_rllib.core.tokens import Region, TokenColumns, pad_rows
 
 LETTERS = {
@@ -128,7 +128,7 @@ def batches(draw, max_rows=7, importance=False):
     return columns
 
 
-class ThreadPool(Pool):
+class ThreadPool(Collectives):
     """Learners as threads of one process, for tests of the global decisions."""
 
     def __init__(self, rank, shared, barrier):

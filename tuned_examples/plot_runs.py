@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 from method_styles import STYLES, half_width
 
-from prefix_rft_rllib.run_directory import read_metrics
+from prefix_rft_rllib.runs.run_directory import read_metrics
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen first

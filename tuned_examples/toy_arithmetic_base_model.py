@@ -44,14 +44,14 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from prefix_rft_rllib.envs.toy_arithmetic import (
+from prefix_rft_rllib.envs.toy.tokenizer import build_toy_tokenizer
+from prefix_rft_rllib.envs.toy.toy_arithmetic import (
     MAX_CLAUSES,
     WordProblem,
     draw_problem,
     write_demonstration,
     write_solution,
 )
-from prefix_rft_rllib.envs.toy_tokenizer import build_toy_tokenizer
 
 BATCH_SIZE = 64
 MICRO_BATCH_SIZE = 16  # rows of similar length, so that little is padded

@@ -37,10 +37,12 @@ from typing import Any, TextIO
 
 from toy_arithmetic_prefix_rft import NUM_HELD_OUT, NUM_ITERATIONS, build_config
 
-from prefix_rft_rllib import PrefixRFTConfig, evaluation, metrics, progress
+from prefix_rft_rllib import PrefixRFTConfig, metrics
+from prefix_rft_rllib.evaluation import held_out as evaluation
 from prefix_rft_rllib.methods import METHODS
-from prefix_rft_rllib.ray_start import start_ray
-from prefix_rft_rllib.run_directory import read_metrics
+from prefix_rft_rllib.runs import progress
+from prefix_rft_rllib.runs.run_directory import read_metrics
+from prefix_rft_rllib.settings.ray_start import start_ray
 
 RUN = ("method", "method_config", "demonstration_fraction", "flawed_fraction", "seed")
 """The columns that say which run a row belongs to."""

@@ -27,10 +27,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefix_rft_rllib import PrefixRFTConfig, evaluation, methods, metrics, progress
+from prefix_rft_rllib import PrefixRFTConfig, methods, metrics
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.ray_start import start_ray
-from prefix_rft_rllib.rollout_log import iteration_log
+from prefix_rft_rllib.evaluation import held_out as evaluation
+from prefix_rft_rllib.reports.rollout_log import iteration_log
+from prefix_rft_rllib.runs import progress
+from prefix_rft_rllib.settings.ray_start import start_ray
 
 NUM_ITERATIONS = 80
 NUM_HELD_OUT = 64

@@ -33,8 +33,8 @@ from toy_arithmetic_base_model import draw_batch as draw_word_problems
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.envs.toy_arithmetic import OPERATIONS
-from prefix_rft_rllib.envs.toy_code import (
+from prefix_rft_rllib.envs.toy.toy_arithmetic import OPERATIONS
+from prefix_rft_rllib.envs.toy.toy_code import (
     MAX_CLAUSES,
     ProgramProblem,
     draw_problem,

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 from workload import SILENT, Workload
 
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.envs.toy_arithmetic import draw_problem
+from prefix_rft_rllib.envs.toy.toy_arithmetic import draw_problem
 
 END_TOKEN = "<system>"
 """A token that the shipped model never learned to sample: no response ends early."""

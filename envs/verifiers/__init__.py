@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prefix_rft_rllib.envs.import_paths import import_function
+from prefix_rft_rllib.basics.import_paths import import_function
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
 from prefix_rft_rllib.envs.verifiers.choice_verifier import ChoiceVerifier, shared_choice_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task

@@ -25,7 +25,7 @@ from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
 from prefix_rft_rllib.envs.verifiers.math_verifier import with_progress
 from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
 from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, Detail, Verdict
-from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
+from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
 
 logger = logging.getLogger(__name__)
 

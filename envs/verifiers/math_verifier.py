@@ -21,7 +21,7 @@ from prefix_rft_rllib.envs.verifiers.math_answers import (
 from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
 from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
-from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
+from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
 
 Result = TypeVar("Result")
 

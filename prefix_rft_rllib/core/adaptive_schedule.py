@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from prefix_rft_rllib.basics.shares import check_coefficient, check_fraction
 from prefix_rft_rllib.core.prefix_schedules import Rewards, Schedule, UniformWindow
-from prefix_rft_rllib.core.shares import check_coefficient, check_fraction
 
 LOWEST, HIGHEST = 0.05, 0.95
 """The window never leaves this range (the ends of the paper's window, App. A.2)."""

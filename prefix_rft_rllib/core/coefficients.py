@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 
+from prefix_rft_rllib.basics.shares import check_at_least, check_fraction
 from prefix_rft_rllib.core.prefix_schedules import half_cosine
-from prefix_rft_rllib.core.shares import check_at_least, check_fraction
 
 
 class Coefficient(abc.ABC):

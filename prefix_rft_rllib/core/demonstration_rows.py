@@ -8,8 +8,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 
-from prefix_rft_rllib.core.random_draws import uniform
-from prefix_rft_rllib.core.shares import check_at_least
+from prefix_rft_rllib.basics.random_draws import uniform
+from prefix_rft_rllib.basics.shares import check_at_least
 
 
 class DemonstrationRows(abc.ABC):

@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prefix_rft_rllib.basics.random_draws import stable_hash, uniform
+from prefix_rft_rllib.basics.shares import check_at_least, check_fraction, floor_share
 from prefix_rft_rllib.core.prefix_schedules import CosineLow, Schedule, Window
-from prefix_rft_rllib.core.random_draws import stable_hash, uniform
-from prefix_rft_rllib.core.shares import check_at_least, check_fraction, floor_share
 
 
 class PrefixSampler(abc.ABC):
@@ -155,7 +155,7 @@ class GroupSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rollout:
+class PlannedRollout:
     """The plan of one attempt at a problem.
 
     Attributes:
@@ -251,7 +251,7 @@ def limited_length(
     return max(0, min(limits))
 
 
-def plan_group(sampler: PrefixSampler, group: GroupSpec) -> list[Rollout]:
+def plan_group(sampler: PrefixSampler, group: GroupSpec) -> list[PlannedRollout]:
     """Plan the rollouts of one problem.
 
     Args:
@@ -269,8 +269,8 @@ def plan_group(sampler: PrefixSampler, group: GroupSpec) -> list[Rollout]:
     return [_plan_rollout(sampler, group, member) for member in range(group.num_rollouts)]
 
 
-def _plan_rollout(sampler: PrefixSampler, group: GroupSpec, member: int) -> Rollout:
-    plain = Rollout(
+def _plan_rollout(sampler: PrefixSampler, group: GroupSpec, member: int) -> PlannedRollout:
+    plain = PlannedRollout(
         problem_id=group.problem_id,
         group_id=group.group_id,
         member=member,

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from prefix_rft_rllib.core.shares import check_at_least, check_fraction, floor_share
+from prefix_rft_rllib.basics.shares import check_at_least, check_fraction, floor_share
 
 
 class PrefixDraw(NamedTuple):

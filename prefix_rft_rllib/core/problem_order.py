@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from prefix_rft_rllib.core.random_draws import stable_hash
+from prefix_rft_rllib.basics.random_draws import stable_hash
 
 
 def problem_indices(num_problems: int, num_taken: int, iteration: int, seed: int) -> list[int]:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from prefix_rft_rllib.core.random_draws import hash_uniform
-from prefix_rft_rllib.core.shares import ceil_share, check_fraction
+from prefix_rft_rllib.basics.random_draws import hash_uniform
+from prefix_rft_rllib.basics.shares import ceil_share, check_fraction
 from prefix_rft_rllib.core.shown_columns import shown_to
 from prefix_rft_rllib.core.tokens import TokenColumns
 
@@ -24,7 +24,7 @@ from prefix_rft_rllib.core.tokens import TokenColumns
 _ROW_STRIDE = 1 << 32
 
 
-class Pool:
+class Collectives:
     """The learners that hold the rows of one global minibatch; this one is alone.
 
     A subclass for several learners overrides both methods with collectives. All learners make the
@@ -151,7 +151,7 @@ class Selection(NamedTuple):
 
 
 def select_tokens(
-    keep: Keep, columns: TokenColumns, is_region: Tensor, pool: Pool | None = None
+    keep: Keep, columns: TokenColumns, is_region: Tensor, pool: Collectives | None = None
 ) -> Selection:
     """Apply a selection to a region of the global minibatch.
 
@@ -173,7 +173,7 @@ def select_tokens(
         ValueError: If a selection reads a column that is not there or that it does not declare, or
             an entropy that is not a number.
     """
-    pool = pool or Pool()
+    pool = pool or Collectives()
     priority = keep.priority(shown_to(keep, columns))
     if priority is None:
         num_region_tokens = pool.sum(int(is_region.sum()))

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.basics.shares import check_fraction
 from prefix_rft_rllib.core.coefficients import Coefficient
-from prefix_rft_rllib.core.shares import check_fraction
 from prefix_rft_rllib.core.tokens import TokenColumns
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from prefix_rft_rllib.core.shown_columns import check_reads, shown_to
-from prefix_rft_rllib.core.token_selection import All, Keep, Pool, select_tokens
+from prefix_rft_rllib.core.token_selection import All, Collectives, Keep, select_tokens
 from prefix_rft_rllib.core.token_values import Value
 from prefix_rft_rllib.core.tokens import TRAINABLE_REGIONS, TokenColumns
 
@@ -32,7 +32,7 @@ class Scale(abc.ABC):
 
     @abc.abstractmethod
     def divisor(
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Pool
+        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
     ) -> Tensor:
         """The number each row's weights are divided by.
 
@@ -56,7 +56,7 @@ class ConstantLength(Scale):
     """
 
     def divisor(  # noqa: D102
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Pool
+        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
     ) -> Tensor:
         num_members = pool.sum(int(columns.is_member.sum()))
         # Counted over the learners too: all of them raise, or none.
@@ -80,7 +80,7 @@ class TokenMean(Scale):
     """
 
     def divisor(  # noqa: D102
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Pool
+        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
     ) -> Tensor:
         num_tokens = pool.sum(int(is_region.sum()))
         return torch.full_like(columns.advantage, num_tokens, dtype=torch.float64)
@@ -95,7 +95,7 @@ class SequenceMean(Scale):
     """
 
     def divisor(  # noqa: D102
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Pool
+        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
     ) -> Tensor:
         num_rows = pool.sum(int(is_region.any(dim=1).sum()))
         return is_region.sum(dim=1).to(torch.float64) * num_rows
@@ -257,7 +257,7 @@ def prepare_weights(
     *,
     max_response_tokens: int,
     iteration: int = 0,
-    pool: Pool | None = None,
+    pool: Collectives | None = None,
 ) -> PreparedWeights:
     """Fold advantages, selections and scales of one global minibatch into static weights.
 
@@ -279,7 +279,7 @@ def prepare_weights(
         ValueError: If a selection or a scale does not fit the minibatch, or a piece reads a column
             that is not there or that it does not declare.
     """
-    pool = pool or Pool()
+    pool = pool or Collectives()
     assert columns.row_index.unique().numel() == columns.num_rows, "row_index must be unique"
     is_active = torch.zeros_like(columns.is_member)
     prepared = []

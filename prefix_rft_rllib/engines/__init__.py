@@ -28,13 +28,13 @@ def _transformers(
     model_config: "PretrainedConfig", eos_token_ids: Sequence[int], **engine_config: Any
 ) -> Engine:
     # Imported here: an engine's library is loaded only when that engine is chosen.
-    from prefix_rft_rllib.engines.transformers_engine import TransformersEngine
+    from prefix_rft_rllib.engines.transformers.engine import TransformersEngine
 
     return TransformersEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
 
 
 def _transformers_options(engine_config: Mapping[str, Any], has_gpu: bool) -> None:
-    from prefix_rft_rllib.engines.transformers_engine import TransformersEngineOptions
+    from prefix_rft_rllib.engines.transformers.engine import TransformersEngineOptions
 
     TransformersEngineOptions.from_config(engine_config)
 
@@ -42,13 +42,13 @@ def _transformers_options(engine_config: Mapping[str, Any], has_gpu: bool) -> No
 def _vllm(
     model_config: "PretrainedConfig", eos_token_ids: Sequence[int], **engine_config: Any
 ) -> Engine:
-    from prefix_rft_rllib.engines.vllm_engine import VLLMEngine
+    from prefix_rft_rllib.engines.vllm.engine import VLLMEngine
 
     return VLLMEngine(model_config, eos_token_ids=eos_token_ids, **engine_config)
 
 
 def _vllm_options(engine_config: Mapping[str, Any], has_gpu: bool) -> None:
-    from prefix_rft_rllib.engines.vllm_options import VLLMEngineOptions, check_device
+    from prefix_rft_rllib.engines.vllm.options import VLLMEngineOptions, check_device
 
     VLLMEngineOptions.from_config(engine_config)
     check_device(has_gpu=has_gpu)

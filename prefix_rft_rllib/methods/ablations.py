@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from prefix_rft_rllib.basics.shares import check_at_least, check_coefficient, check_fraction
 from prefix_rft_rllib.core.prefix_sampling import PerGroup
 from prefix_rft_rllib.core.prefix_schedules import CosineLow, Uniform
-from prefix_rft_rllib.core.shares import check_at_least, check_coefficient, check_fraction
 from prefix_rft_rllib.core.token_selection import BottomEntropy, Random, TopEntropy
 from prefix_rft_rllib.core.token_values import Constant
 from prefix_rft_rllib.core.token_weights import Rule

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from prefix_rft_rllib.core.advantages import GroupMeanStd
-from prefix_rft_rllib.core.coefficients import Complement, WarmupCosine
-from prefix_rft_rllib.core.demonstration_rows import EveryStep, OneRowPerGroup
-from prefix_rft_rllib.core.shares import (
+from prefix_rft_rllib.basics.shares import (
     check_at_least,
     check_coefficient,
     check_flag,
     check_fraction,
 )
+from prefix_rft_rllib.core.advantages import GroupMeanStd
+from prefix_rft_rllib.core.coefficients import Complement, WarmupCosine
+from prefix_rft_rllib.core.demonstration_rows import EveryStep, OneRowPerGroup
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.core.token_values import (
     Constant,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from prefix_rft_rllib.basics.shares import check_at_least, check_fraction
 from prefix_rft_rllib.core.demonstration_rows import EveryStep
-from prefix_rft_rllib.core.shares import check_at_least, check_fraction
 from prefix_rft_rllib.core.surrogates import PPOClip, Surrogate, check_bound
 from prefix_rft_rllib.core.token_values import Constant, Probability, Value
 from prefix_rft_rllib.core.token_weights import Rule, TokenMean

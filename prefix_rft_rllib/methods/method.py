@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from prefix_rft_rllib.basics.shares import check_at_least, check_coefficient
 from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean
 from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows, EveryStep, NoRows
 from prefix_rft_rllib.core.objectives import Objective
 from prefix_rft_rllib.core.prefix_sampling import Never, PrefixSampler
-from prefix_rft_rllib.core.shares import check_at_least, check_coefficient
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip, Surrogate
 from prefix_rft_rllib.core.token_values import Constant
 from prefix_rft_rllib.core.token_weights import Rule, TokenMean

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from prefix_rft_rllib.basics.shares import check_at_least, check_coefficient, check_fraction
 from prefix_rft_rllib.core.adaptive_schedule import Adaptive
 from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean, GroupMeanStd, TwoLevel
 from prefix_rft_rllib.core.prefix_sampling import PerGroup, WholeGroup
 from prefix_rft_rllib.core.prefix_schedules import BinomialChunks, CosineLow
-from prefix_rft_rllib.core.shares import check_at_least, check_coefficient, check_fraction
 from prefix_rft_rllib.core.token_selection import All, Keep, TopEntropy
 from prefix_rft_rllib.core.token_values import Constant, TrajectoryAdvantage
 from prefix_rft_rllib.core.token_weights import Rule, SequenceMean, TokenMean

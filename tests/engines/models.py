@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from prefix_rft_rllib.engines.engine import Generation, GenerationRequest
-from prefix_rft_rllib.engines.transformers_engine import TransformersEngine
+from prefix_rft_rllib.engines.transformers.engine import TransformersEngine
 
 VOCAB_SIZE = 60
 EOS = 1

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from prefix_rft_rllib.core.state_arrays import state_to_arrays, state_to_tensors
 from prefix_rft_rllib.engines import GenerationRequest
+from prefix_rft_rllib.models.state_arrays import state_to_arrays, state_to_tensors
 from tests.engines.models import (
     build_loaded_engine,
     build_model,

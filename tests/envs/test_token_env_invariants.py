@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import prefix_rft_rllib.envs  # noqa: F401  (registers the ids)
 from prefix_rft_rllib.envs import token_env
-from prefix_rft_rllib.envs.grading import boxed
 from prefix_rft_rllib.envs.math_env import MathEnv
 from prefix_rft_rllib.envs.token_env import TokenEnv
+from prefix_rft_rllib.envs.verifiers.grading import boxed
 from tests.envs.problem_data import ROWS, SAME_BOX
 from tests.envs.small_tokenizers import save_byte_level_bpe
 

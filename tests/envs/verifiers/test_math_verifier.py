@@ -14,7 +14,7 @@ import pytest
 
 from prefix_rft_rllib.envs.verifiers import MathVerifier, Verdict, load_verifier
 from prefix_rft_rllib.envs.verifiers.math_comparison import grade
-from prefix_rft_rllib.envs.verifiers.worker_pool import PoolWork, WorkerPool
+from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
 
 LIMIT_S = 1.0
 POWER_TOWER = r"\boxed{9^{9^{9^{9^9}}}}"

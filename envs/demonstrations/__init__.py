@@ -1,0 +1,1 @@
+"""Demonstrations: cuts before answers, solution steps, rewards."""

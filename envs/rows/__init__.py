@@ -1,0 +1,1 @@
+"""Rows of users' data: read from files or functions, their forms and fields."""

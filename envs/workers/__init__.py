@@ -1,0 +1,1 @@
+"""Worker processes that can be ended, for verifiers and the sandbox."""

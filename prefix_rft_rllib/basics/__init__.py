@@ -1,0 +1,1 @@
+"""What every room may use: checks of ranges, random draws, text; imports no room."""

@@ -1,1 +1,0 @@
-"""Learner connector pieces of Prefix-RFT."""

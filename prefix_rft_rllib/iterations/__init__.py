@@ -1,0 +1,1 @@
+"""One iteration: planned, credited, and what it leaves to later ones."""

@@ -1,0 +1,1 @@
+"""One update: from finished episodes to an optimizer step."""

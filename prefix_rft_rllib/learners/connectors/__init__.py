@@ -1,0 +1,1 @@
+"""Learner connector pieces: from episodes to columns, and the old-policy pass."""

@@ -1,0 +1,1 @@
+"""RLlib's learner and module in torch."""

@@ -1,0 +1,1 @@
+"""A Hugging Face causal language model: loaded, scored, trained, sent, exported; no Ray."""

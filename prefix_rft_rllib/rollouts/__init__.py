@@ -1,0 +1,1 @@
+"""From planned rollouts to finished episodes."""

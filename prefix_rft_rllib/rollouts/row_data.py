@@ -1,0 +1,142 @@
+"""What one rollout looks like as an RLlib episode, and how episodes reach the learners.
+
+The prompt lies in the lookback buffer; actions are the response tokens, the given prefix first.
+Everything per rollout travels in `episode.custom_data`; the keys are the constants below.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+ROLLOUT = "rollout"
+"""The planned `PlannedRollout` (problem, group, member, prefix length)."""
+NUM_PREFIX_TOKENS = "num_prefix_tokens"
+"""Response tokens that were given, not sampled."""
+IS_DEMONSTRATION = "is_demonstration"
+"""True for a whole demonstration added as a row: no token was sampled."""
+IS_MEMBER = "is_member"
+"""True for members of a group: rollouts, and demonstrations that count as one."""
+VERDICT = "verdict"
+"""Name of the verifier's verdict, or "SCORED"."""
+VERDICT_DETAILS = "verdict_details"
+"""What the verifier says beside the verdict: plain data by name, for people."""
+FINISH_REASON = "finish_reason"
+"""Why sampling ended: "stop" (end token) or "length" (budget)."""
+WEIGHTS_SEQ_NO = "weights_seq_no"
+"""Number of the weights that sampled the rollout."""
+WEIGHT_STALENESS = "weight_staleness"
+"""Updates between these weights and the ones that the update of the iteration starts from."""
+ADVANTAGE = "advantage"
+"""One number per rollout; set once the group is complete."""
+ROW_INDEX = "row_index"
+"""Position in the iteration's global row order."""
+ROW_KEY = "row_key"
+"""Non-negative 63-bit hash of (seed, iteration, group, member), for random selections."""
+MINIBATCH = "minibatch"
+"""Index of the global minibatch the row belongs to."""
+IS_LOGGED = "is_logged"
+"""Whether the learner reports this row's per-token values."""
+
+
+def build_episode(
+    prompt_ids: Sequence[int],
+    response_ids: Sequence[int],
+    *,
+    custom_data: Mapping[str, Any],
+    reward: float = 0.0,
+    logps: Sequence[float] | None = None,
+    terminated: bool = True,
+) -> SingleAgentEpisode:
+    """Build a finished episode from token ids.
+
+    Args:
+        prompt_ids: Prompt token ids, at least one.
+        response_ids: Response token ids, prefix included, at least one.
+        custom_data: Per-rollout values under the keys of this module.
+        reward: Reward of the last token.
+        logps: The sampler's log-probabilities of the response tokens; NaN where nothing was
+            sampled. None: all NaN.
+        terminated: Whether the end token closed the response (else it was truncated).
+
+    Returns:
+        An episode of `len(response_ids)` steps. Observation = newest token, int32.
+    """
+    tokens = np.concatenate([prompt_ids, response_ids]).astype(np.int32)
+    num_lookback = len(prompt_ids) - 1
+    rewards = np.zeros(len(tokens) - 1, np.float32)
+    rewards[-1] = reward
+    all_logps = np.full(len(tokens) - 1, np.nan, np.float32)
+    if logps is not None:
+        all_logps[num_lookback:] = logps
+    episode = SingleAgentEpisode(
+        observations=tokens,
+        actions=tokens[1:],
+        rewards=rewards,
+        infos=[{}] * len(tokens),
+        extra_model_outputs={Columns.ACTION_LOGP: all_logps},
+        terminated=terminated,
+        truncated=not terminated,
+        len_lookback_buffer=num_lookback,
+    )
+    episode.custom_data.update(custom_data)
+    return episode
+
+
+def prompt_ids_of(episode: SingleAgentEpisode) -> np.ndarray:
+    """Prompt token ids of an episode, (P,) int32."""
+    return np.asarray(episode.observations.data[: episode.observations.lookback + 1])
+
+
+def response_ids_of(episode: SingleAgentEpisode) -> np.ndarray:
+    """Response token ids of an episode, prefix included, (R,) int32."""
+    return np.asarray(episode.actions.data[episode.actions.lookback :])
+
+
+def engine_logps_of(episode: SingleAgentEpisode) -> np.ndarray:
+    """The sampler's log-probabilities of the response, (R,) float32, NaN where given."""
+    logps = episode.extra_model_outputs[Columns.ACTION_LOGP]
+    return np.asarray(logps.data[logps.lookback :])
+
+
+def num_tokens_of(episode: SingleAgentEpisode) -> int:
+    """Prompt and response tokens of an episode."""
+    return len(episode.observations.data)
+
+
+@dataclass
+class WholeSequences(TrainingData):
+    """Training data that is dealt to learners in whole sequences.
+
+    RLlib's own sharding slices episodes to equalise time steps, which would cut a response from
+    its prompt and its group.
+    """
+
+    def shard(
+        self, num_shards: int, len_lookback_buffer: int | None = None, **kwargs: Any
+    ) -> list[tuple["WholeSequences", dict[str, Any]]]:
+        """Deal the rows of every minibatch to the learners, balanced by tokens.
+
+        Every learner gets at least one row of every minibatch, since all must take the same
+        optimizer steps.
+        """
+        shards: list[list[SingleAgentEpisode]] = [[] for _ in range(num_shards)]
+        minibatches: dict[int, list[SingleAgentEpisode]] = {}
+        for episode in self.episodes:
+            minibatches.setdefault(episode.custom_data[MINIBATCH], []).append(episode)
+        for rows in minibatches.values():
+            loads = [0] * num_shards
+            counts = [0] * num_shards
+            # Longest first to the lightest learner; learners without a row come first.
+            for row in sorted(rows, key=lambda e: (-num_tokens_of(e), e.custom_data[ROW_INDEX])):
+                target = min(range(num_shards), key=lambda i: (counts[i] > 0, loads[i], i))
+                shards[target].append(row)
+                loads[target] += num_tokens_of(row)
+                counts[target] += 1
+        for rows in shards:
+            rows.sort(key=lambda e: e.custom_data[ROW_INDEX])
+        return [(WholeSequences(episodes=rows), {}) for rows in shards]

@@ -1,0 +1,269 @@
+"""The run directory: settings, metrics, TensorBoard events and rollouts of one run.
+
+`docs/run_directory.md` describes every file and field.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefix_rft_rllib.runs.rollout_records import (
+    Decoder,
+    RolloutRecord,
+    json_value,
+    number_from_json,
+    read_rollouts,
+    write_rollouts_file,
+)
+from prefix_rft_rllib.runs.tensorboard_events import TensorBoardEvents, remove_events_after
+
+__all__ = ["PlannedRolloutRecord", "RunDirectory", "read_metrics", "read_minibatches", "read_rollouts"]
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+MINIBATCHES_FILE = "minibatches.jsonl"
+ROLLOUTS_FOLDER = "rollouts"
+ITERATION = "training_iteration"
+"""Key of the iteration in every row: RLlib's number, from 1."""
+
+
+class RunDirectory:
+    """Writes what a run shows and keeps.
+
+    A run that was restored at an earlier iteration goes on in its directory as if the later
+    iterations had not been: before the first row, file or event is written, those of iterations
+    after `iteration` are removed, and so is a line that a killed process left half-written.
+    Until then nothing but `config.json` is touched, so building an algorithm that is then
+    restored loses nothing.
+
+    Args:
+        path: The directory; created if missing. One run at a time may write into it.
+        iteration: Last finished iteration of the run that is about to write. 0 for a new run,
+            which removes the rows of any older run in the same directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, iteration: int = 0) -> None:
+        self._path = Path(path)
+        self._iteration = iteration
+        self._last_minibatches = iteration
+        self._events: TensorBoardEvents | None = None
+        self._path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._path
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Write `config.json` anew.
+
+        Args:
+            settings: Settings by name. What JSON cannot hold is written as its `repr`.
+        """
+        text = json.dumps(json_value(dict(settings)), indent=2, allow_nan=False)
+        _replace(self._path / CONFIG_FILE, [f"{text}\n".encode("ascii")])
+
+    def write_metrics(self, iteration: int, row: Mapping[str, float]) -> None:
+        """Append one iteration's metrics to `metrics.jsonl` and to the TensorBoard events.
+
+        Args:
+            iteration: The finished iteration, above all that were written before.
+            row: Numbers by flat key, as `metrics.flatten` gives them. NaN becomes null.
+
+        Raises:
+            ValueError: If the iteration was already written.
+        """
+        if iteration <= self._iteration:
+            raise ValueError(
+                f"`iteration` ({iteration}) must be above {self._iteration}, the last one in "
+                f"{self._path}: a row is written once. After a restore, create the RunDirectory "
+                "anew with the restored iteration."
+            )
+        events = self._open()
+        numbers = {key: value for key, value in row.items() if key != ITERATION}
+        _append(self._path / METRICS_FILE, [{ITERATION: iteration, **numbers}])
+        events.write_scalars(iteration, numbers)
+        self._iteration = iteration
+
+    def write_minibatches(self, iteration: int, records: Sequence[Mapping[str, Any]]) -> None:
+        """Append the optimizer steps of one iteration to `minibatches.jsonl`.
+
+        Args:
+            iteration: The iteration.
+            records: One mapping of plain data per optimizer step, in their order.
+        """
+        self._open()
+        path = self._path / MINIBATCHES_FILE
+        if iteration <= self._last_minibatches:
+            # The iteration failed after this point and is run again.
+            _trim(path, iteration - 1)
+        rows = [{ITERATION: iteration, **record} for record in records]
+        _append(path, rows)
+        self._last_minibatches = iteration
+
+    def write_rollouts(
+        self,
+        iteration: int,
+        records: Sequence[RolloutRecord],
+        tokenizer: Decoder | None = None,
+    ) -> None:
+        """Write `rollouts/iteration_<number>.jsonl.gz` and the sample rollouts of TensorBoard.
+
+        Args:
+            iteration: The iteration.
+            records: Its recorded rollouts. Without any, no file is written.
+            tokenizer: Adds the texts; without it there are token ids only, and no samples.
+        """
+        events = self._open()
+        if not records:
+            return
+        if tokenizer is not None:
+            records = [record.with_texts(tokenizer) for record in records]
+            events.write_samples(iteration, records)
+        folder = self._path / ROLLOUTS_FOLDER
+        folder.mkdir(exist_ok=True)
+        write_rollouts_file(folder / f"iteration_{iteration:06d}.jsonl.gz", records)
+
+    def close(self) -> None:
+        """Close the event file. Writing again opens a new one."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _open(self) -> TensorBoardEvents:
+        """The event file, opened after what is rolled back was removed."""
+        if self._events is None:
+            self._roll_back()
+            self._events = TensorBoardEvents(self._path)
+        return self._events
+
+    def _roll_back(self) -> None:
+        """Remove everything of iterations after the last finished one."""
+        removed = {
+            f"rows of {name}": _trim(self._path / name, self._iteration)
+            for name in (METRICS_FILE, MINIBATCHES_FILE)
+        }
+        removed["steps of TensorBoard events"] = remove_events_after(self._path, self._iteration)
+        later = [
+            file
+            for file in (self._path / ROLLOUTS_FOLDER).glob("iteration_*.jsonl.gz")
+            if int(file.name.removeprefix("iteration_").split(".")[0]) > self._iteration
+        ]
+        for file in later:
+            file.unlink()
+        removed["rollouts files"] = len(later)
+        found = ", ".join(f"{count} {what}" for what, count in removed.items() if count)
+        if found:
+            logger.warning(
+                "The run goes on after iteration %d in %s, which held later results: removed %s.",
+                self._iteration,
+                self._path,
+                found,
+            )
+
+
+def usable_directory(path: str | os.PathLike[str]) -> Path:
+    """Make a run directory and see that files can be written there.
+
+    Args:
+        path: The setting `run_dir`.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        ValueError: If it cannot be made or written.
+    """
+    directory = Path(path).absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        raise ValueError(
+            f"`run_dir` ({str(path)!r}) cannot be written: {error}. Give a directory that this "
+            "user may write, config.reporting(run_dir='...')."
+        ) from error
+
+
+def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, float]]:
+    """Read the metrics of a run, also of one that is still being written.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        One dict per finished iteration, in order, with the iteration under "training_iteration".
+
+    Raises:
+        ValueError: For a damaged line, naming it.
+    """
+    rows = _read_rows(Path(run_dir) / METRICS_FILE)
+    return [{key: number_from_json(value) for key, value in row.items()} for _, row in rows]
+
+
+def read_minibatches(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read the optimizer steps of a run, also of one that is still being written.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        One dict per optimizer step, in order.
+
+    Raises:
+        ValueError: For a damaged line, naming it.
+    """
+    return [row for _, row in _read_rows(Path(run_dir) / MINIBATCHES_FILE)]
+
+
+def _read_rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Lines and rows of a JSON lines file; a half-written last line is left out."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            is_complete = line.endswith(b"\n")
+            try:
+                row = json.loads(line)
+                row[ITERATION]
+            except (ValueError, TypeError, KeyError) as error:
+                if not is_complete:
+                    return
+                raise ValueError(
+                    f"{path}:{number}: not a row of a run directory: {line[:60]!r}. Remove this "
+                    "line, or use another directory."
+                ) from error
+            yield line if is_complete else line + b"\n", row
+
+
+def _trim(path: Path, iteration: int) -> int:
+    """Keep the rows up to an iteration; returns how many others were removed."""
+    if not path.exists():
+        return 0
+    rows = list(_read_rows(path))
+    kept = [line for line, row in rows if row[ITERATION] <= iteration]
+    if sum(map(len, kept)) != path.stat().st_size:
+        _replace(path, kept)
+    return len(rows) - len(kept)
+
+
+def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    lines = [json.dumps(json_value(row), allow_nan=False) for row in rows]
+    # In one write, so that a killed process leaves at most one half-written line.
+    with open(path, "ab") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode("ascii"))
+
+
+def _replace(path: Path, lines: Sequence[bytes]) -> None:
+    """Write a file in one step: other processes see the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,120 @@
+"""What the user sees of a run: preflight, one line per iteration, the run directory."""
+
+import logging
+import sys
+from typing import Any
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EVALUATION_RESULTS,
+    LEARNER_RESULTS,
+)
+
+from prefix_rft_rllib import metrics
+from prefix_rft_rllib.envs.problems import ProblemSet
+from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.runs.progress import ProgressTable
+from prefix_rft_rllib.runs.rollout_records import RolloutRecord
+from prefix_rft_rllib.runs.run_directory import RunDirectory
+from prefix_rft_rllib.runs.user_metrics import user_metrics
+
+logger = logging.getLogger(__name__)
+
+
+class RunRecorder:
+    """Writes the run directory and prints the progress table.
+
+    Args:
+        config: The run's settings.
+        directory: The run directory: the algorithm's log directory, under Tune the trial's.
+        problem_set: The problems, whose tokenizer decodes sample rollouts.
+        is_trial: Whether Tune runs this as a trial; then Tune reports progress.
+    """
+
+    def __init__(
+        self, config: PrefixRFTConfig, directory: str, problem_set: ProblemSet, *, is_trial: bool
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._problem_set = problem_set
+        self._prints = not is_trial if config.progress is None else config.progress
+        self._table = ProgressTable(sys.stdout) if self._prints else None
+        self._run = RunDirectory(directory)
+        self._run.write_config(config.to_dict())
+
+    def preflight(self) -> None:
+        """Grade answers and demonstrations, and show what the model will see.
+
+        Raises:
+            ValueError: If an answer cannot be graded or the tokenizer loses text.
+        """
+        # Imported here: Python warns about `python -m` of a module that its package has imported.
+        from prefix_rft_rllib.preflight import preflight
+
+        report = preflight(self._problem_set, progress=self._prints).render()
+        if self._prints:
+            sys.stdout.write(f"{report}\n")
+        else:
+            logger.info("%s", report)
+
+    def reopen(self, iteration: int) -> None:
+        """Go on in a run directory after a restore; rows of later iterations are removed."""
+        self._run.close()
+        self._run = RunDirectory(self._directory, iteration=iteration)
+
+    def add_update(
+        self, iteration: int, records: list[RolloutRecord], minibatches: list[dict[str, Any]]
+    ) -> None:
+        """Write the rollouts and optimizer steps of one iteration.
+
+        Args:
+            iteration: Number of the iteration as in RLlib's results, from 1.
+            records: Its logged rollouts.
+            minibatches: What each optimizer step did.
+        """
+        self._run.write_rollouts(iteration, records, tokenizer=self._problem_set.tokenizer)
+        self._run.write_minibatches(iteration, minibatches)
+
+    def add_result(self, result: dict[str, Any]) -> None:
+        """Write and print the metrics of one iteration.
+
+        Args:
+            result: RLlib's result of the iteration.
+        """
+        row = self._flat_row(result)
+        self._run.write_metrics(result["training_iteration"], row)
+        if self._table is not None:
+            self._table.print_row(result["training_iteration"], row)
+
+    def close(self) -> None:
+        """Close all files."""
+        self._run.close()
+
+    def _flat_row(self, result: dict[str, Any]) -> dict[str, float | int]:
+        """The metrics of `metrics.py` in a result, and what the user's callbacks have added."""
+        runner = result.get(ENV_RUNNER_RESULTS, {})
+        times = {
+            **result.get(metrics.TIME, {}),
+            metrics.GENERATION_TIME: runner.get(metrics.GENERATION_TIME),
+            metrics.VERIFICATION_TIME: runner.get(metrics.VERIFICATION_TIME),
+        }
+        sampled = result.get(metrics.ROLLOUTS, {}).get(metrics.NUM_SAMPLED_TOKENS)
+        seconds = times.get(metrics.ITERATION_TIME)
+        if sampled is not None and seconds:
+            times[metrics.TOKENS_PER_SECOND] = float(sampled) / float(seconds)
+        learner = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+        tree: dict[str, Any] = {
+            metrics.ROLLOUTS: result.get(metrics.ROLLOUTS, {}),
+            metrics.LEARNER: {k: v for k, v in learner.items() if k in metrics.LEARNER_METRICS},
+            metrics.IMITATION_STEP: result.get(metrics.IMITATION_STEP, {}),
+            metrics.TIME: times,
+        }
+        row = metrics.flatten(tree)
+        interval = self._config.evaluation_interval
+        has_evaluated = interval and result["training_iteration"] % interval == 0
+        for key, value in user_metrics(result).items():
+            # RLlib repeats the results of an evaluation in the iteration after it.
+            if has_evaluated or not key.startswith(f"{EVALUATION_RESULTS}/"):
+                row.setdefault(key, value)
+        return row

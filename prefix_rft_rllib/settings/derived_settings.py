@@ -1,0 +1,242 @@
+"""What follows from the settings: the method, the environment, the model, the learner's classes."""
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
+
+from prefix_rft_rllib import methods
+from prefix_rft_rllib.basics.hub_models import hub_name, model_directory, pinned, with_revision
+from prefix_rft_rllib.core.surrogates import PPOClip
+from prefix_rft_rllib.envs.prompts.end_tokens import declared_end_ids
+from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
+from prefix_rft_rllib.envs.settings import EnvSettings
+
+if TYPE_CHECKING:
+    from ray.rllib.core.learner import Learner
+    from ray.rllib.core.learner.learner_group import LearnerGroup
+    from transformers import PretrainedConfig
+
+    from prefix_rft_rllib.transfers.shared_inputs import SharedInputs
+
+
+class DerivedSettings(AlgorithmConfig):
+    """The part of `PrefixRFTConfig` that holds no setting of its own."""
+
+    model_path: str | None
+    model_revision: str | None
+    method: str | methods.Method
+    method_config: dict[str, Any]
+    group_size: int
+    num_problems_per_iteration: int
+    num_problems_per_minibatch: int
+    max_weight_staleness: int
+    importance_weight_cap: float | str | None
+    clip_param: float
+    clip_param_high: float | None
+    dual_clip: float | None
+    temperature: float
+    kl_coeff: float
+    entropy_coeff: float
+    compute_dtype: str
+    attn_implementation: str | None
+    packing: bool | None
+    activation_checkpointing: bool
+    lora: dict[str, Any] | None
+    # Set by the algorithm where processes are remote.
+    shared_inputs: "SharedInputs | None" = None
+
+    def build_method(self) -> methods.Method:
+        """The method as a value, built from `method` and `method_config`.
+
+        Raises:
+            ValueError: For an unknown name or key, or a value out of range.
+        """
+        return methods.build(self.method, self.method_config)
+
+    def env_settings(self) -> dict[str, Any]:
+        """The environment's settings: its class's and the registered defaults, then `env_config`.
+
+        The tokenizer is the model's unless the settings name another.
+        """
+        env, registered = self.env, {}
+        if isinstance(env, str):
+            spec = gym.spec(env)
+            env, registered = spec.entry_point, spec.kwargs
+        env = load_env_creator(env) if isinstance(env, str) else env
+        tokenizer = {"tokenizer": self.model_source} if self.model_path else {}
+        own = getattr(env, "DEFAULT_SETTINGS", {})
+        return {**own, **registered, **tokenizer, **self.env_config}
+
+    def token_env_config(self) -> dict[str, Any]:
+        """`env_settings` with the model's vocabulary size and end tokens.
+
+        What the environment is made from. Reads the model's configuration.
+        """
+        vocab_size = self.load_model_config().get_text_config(decoder=True).vocab_size
+        own = {"vocab_size": vocab_size, "eos_token_ids": self.load_eos_token_ids()}
+        return own | self.env_settings()
+
+    @property
+    def model_source(self) -> str:
+        """`model_path`, with `model_revision` as "org/name@revision" if there is one."""
+        return with_revision(str(self.model_path), self.model_revision)
+
+    def with_pinned_names(self) -> Self:
+        """Let names of the Hugging Face hub stand for the commits that they stand for now.
+
+        Files that are not in the local cache are fetched.
+
+        Returns:
+            A frozen copy; the settings themselves if they name no repository.
+
+        Raises:
+            ValueError: If there is no such model, or the hub cannot be reached.
+        """
+        pinned_model = hub_name(pinned(self.model_source))
+        tokenizer = self.env_config.get("tokenizer")
+        pinned_tokenizer = tokenizer and pinned(str(tokenizer), TOKENIZER, with_weights=False)
+        if pinned_model is None and pinned_tokenizer == tokenizer:
+            return self
+        config = self.copy(copy_frozen=False)
+        if pinned_model is not None:
+            config.model_path, config.model_revision = pinned_model.name, pinned_model.revision
+        if tokenizer:
+            config.env_config = {**config.env_config, "tokenizer": pinned_tokenizer}
+        config.freeze()
+        return config
+
+    def load_eos_token_ids(self) -> tuple[int, ...]:
+        """The end tokens that the model's files name.
+
+        Raises:
+            ValueError: If a file names something else than token ids.
+        """
+        if self.shared_inputs is not None:
+            return self.shared_inputs.eos_token_ids
+        return declared_end_ids(model_directory(self.model_source))
+
+    def load_model_config(self) -> "PretrainedConfig":
+        """The configuration of the model at `model_path`.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.shared_inputs is not None:
+            return self.shared_inputs.model_config()
+        from transformers import AutoConfig
+
+        directory = model_directory(self.model_source)
+        try:
+            # Code of the model's author is never run.
+            return AutoConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"`model_path` ({self.model_path!r}) holds no Hugging Face model: {error} Give the "
+                "directory that `save_pretrained` wrote (config.json, weights, tokenizer)."
+            ) from error
+
+    @override(AlgorithmConfig)
+    def to_dict(self) -> dict[str, Any]:
+        settings = super().to_dict()
+        settings.pop("shared_inputs", None)
+        return settings
+
+    @override(AlgorithmConfig)
+    def get_state(self) -> dict[str, Any]:
+        state = super().get_state()
+        state.pop("shared_inputs", None)
+        return state
+
+    @property
+    def max_response_tokens(self) -> int:
+        """T_max: the longest response in tokens, prefix included."""
+        return EnvSettings.from_config(self.env_settings()).max_response_tokens
+
+    @property
+    def applied_importance_weight_cap(self) -> float | None:
+        """`importance_weight_cap` with "auto" resolved: stale rollouts are corrected for."""
+        cap = self.importance_weight_cap
+        if not isinstance(cap, str):
+            return cap
+        return 2.0 if self.max_weight_staleness > 0 else None
+
+    @property
+    def ppo_clip(self) -> PPOClip:
+        """The bounds of every `PPOClip()` of the method that has none of its own."""
+        return PPOClip(self.clip_param, self.clip_param_high, self.dual_clip)
+
+    @property
+    def engines_sleep(self) -> bool:
+        """Whether engines give their GPU's memory to the learners during updates."""
+        return self.engine == "vllm" and bool(self.engine_config.get("enable_sleep_mode"))
+
+    @property
+    def num_minibatches(self) -> int:
+        """Optimizer steps per epoch of one iteration."""
+        return self.num_problems_per_iteration // self.num_problems_per_minibatch
+
+    @property
+    @override(AlgorithmConfig)
+    def train_batch_size_per_learner(self) -> int:
+        """Rows per learner and iteration; derived, cannot be set."""
+        rows = self.num_problems_per_iteration * self.group_size
+        return math.ceil(rows / (self.num_learners or 1))
+
+    @train_batch_size_per_learner.setter
+    def train_batch_size_per_learner(self, value: int | None) -> None:
+        # Kept for `validate`, which names the right setting.
+        self._train_batch_size_per_learner = value
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        from prefix_rft_rllib.learners.torch.default_prefix_rft_torch_rl_module import (
+            DefaultPrefixRFTTorchRLModule,
+        )
+
+        return RLModuleSpec(module_class=DefaultPrefixRFTTorchRLModule)
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> "type[Learner]":
+        from prefix_rft_rllib.learners.torch.prefix_rft_torch_learner import PrefixRFTTorchLearner
+
+        return PrefixRFTTorchLearner
+
+    @override(AlgorithmConfig)
+    def build_learner_group(
+        self,
+        *,
+        env: Any = None,
+        spaces: Any = None,
+        rl_module_spec: Any = None,
+        placement_group: Any = None,
+    ) -> "LearnerGroup":
+        from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
+
+        return PrefixRFTLearnerGroup(
+            config=self.copy(),
+            module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
+            placement_group=placement_group,
+        )
+
+    @property
+    @override(AlgorithmConfig)
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | {
+            "model_path": self.model_source,
+            "temperature": self.temperature,
+            "compute_dtype": self.compute_dtype,
+            "use_reference": self.kl_coeff > 0,
+            "entropy_gradient": self.entropy_coeff > 0,
+            "attn_implementation": self.attn_implementation,
+            "packing": self.packing,
+            "activation_checkpointing": self.activation_checkpointing,
+            "lora": self.lora,
+            "seed": self.seed,
+        }

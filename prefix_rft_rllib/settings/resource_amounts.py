@@ -1,0 +1,72 @@
+"""Whether numbers of processes, and what each asks for, are numbers that Ray can count."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prefix_rft_rllib.settings.placement import WHOLE
+
+if TYPE_CHECKING:
+    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+
+_COUNTS = ("num_env_runners", "num_learners", "evaluation_num_env_runners", "local_gpu_idx")
+_AMOUNTS = (
+    *("num_cpus_for_main_process", "num_cpus_per_env_runner", "num_cpus_per_learner"),
+    *("num_gpus_per_env_runner", "num_gpus_per_learner"),
+)
+_CUSTOM = (
+    *("custom_resources_for_main_process", "custom_resources_per_env_runner"),
+    "custom_resources_per_learner",
+)
+
+
+def check_resource_amounts(config: "PrefixRFTConfig") -> None:
+    """Check counts of processes and amounts of resources, each by itself.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ValueError: Naming the setting, its value and what is allowed.
+    """
+    for name in _COUNTS:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            config._value_error(f"`{name}` must be a whole number of at least 0, got {value!r}.")
+    for name in _AMOUNTS:
+        value = getattr(config, name)
+        if not (name == "num_cpus_per_learner" and value == "auto"):
+            _check_amount(config, f"`{name}`", value)
+    for name in _CUSTOM:
+        _check_custom(config, name, getattr(config, name))
+
+
+def _check_custom(config: "PrefixRFTConfig", name: str, value: Any) -> None:
+    if value is None and name == "custom_resources_per_learner":
+        return  # RLlib's default
+    if not isinstance(value, Mapping):
+        config._value_error(
+            f"`{name}` must be a dict of resources' names to amounts, got {value!r}."
+        )
+    for resource, amount in value.items():
+        if resource in ("CPU", "GPU"):
+            config._value_error(
+                f"`{name}` has {resource!r}: CPUs and GPUs have settings of their own, "
+                f"{', '.join(f'`{setting}`' for setting in _AMOUNTS)}."
+            )
+        if resource == "memory" and name == "custom_resources_per_env_runner":
+            config._value_error(
+                f"`{name}` has 'memory': Ray takes no memory among an actor's custom resources. "
+                "Leave it out, or ask for a resource that your nodes have under another name."
+            )
+        _check_amount(config, f"`{name}[{resource!r}]`", amount)
+
+
+def _check_amount(config: "PrefixRFTConfig", what: str, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        config._value_error(f"{what} must be a number of at least 0, got {value!r}.")
+    if 0 < value < 1 / WHOLE:
+        config._value_error(
+            f"{what} ({value!r}) is less than Ray counts: use 0, or at least {1 / WHOLE:g}."
+        )

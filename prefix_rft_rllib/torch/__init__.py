@@ -1,1 +1,0 @@
-"""Torch side of Prefix-RFT: the RLModule, the Learner and its collectives."""

@@ -1,0 +1,1 @@
+"""What travels between processes: new weights, shared inputs, GPU memory."""

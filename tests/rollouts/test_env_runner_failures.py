@@ -1,0 +1,137 @@
+"""Env runners whose engine is broken, or that hang, are replaced, and the run is the same."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from prefix_rft_rllib.engines import EngineBrokenError
+from prefix_rft_rllib.rollouts import rollout_sampling
+from tests.algorithm_runs import assert_close, assert_same_rollouts, numbers_of
+
+pytest_plugins = ("tests.algorithm_fixtures",)
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cluster")]
+
+
+@pytest.fixture(scope="module")
+def remote(cluster, make_config, tmp_path_factory):
+    """An algorithm with two remote env runners after one iteration, and its state then."""
+    run_dir = tmp_path_factory.mktemp("failures")
+    config = make_config().env_runners(num_env_runners=2)
+    algo = config.reporting(run_dir=str(run_dir), num_logged_groups=4).build_algo()
+    algo.train()
+    yield algo, algo.save_to_path(str(run_dir / "after_one"))
+    algo.stop()
+
+
+@pytest.fixture
+def algo(remote):
+    """The algorithm with both runners healthy."""
+    algo, checkpoint = remote
+    wait_for_runners(algo)
+    algo.restore_from_path(checkpoint)
+    return algo
+
+
+def wait_for_runners(algo) -> None:
+    deadline = time.monotonic() + 60
+    while algo.env_runner_group.num_healthy_remote_env_runners() < 2:
+        algo.restore_env_runners(algo.env_runner_group)
+        assert time.monotonic() < deadline
+
+
+def pids(algo) -> list[int]:
+    return algo.env_runner_group.foreach_env_runner(
+        lambda runner: os.getpid(), local_env_runner=False
+    )
+
+
+def on_runner(algo, number: int, function) -> None:
+    algo.env_runner_group.foreach_env_runner(
+        function, remote_worker_ids=[number], local_env_runner=False
+    )
+
+
+def break_engine(runner) -> None:
+    """A broken engine with a thread that hangs: it keeps a process from ending in good order."""
+    threading.Thread(target=threading.Event().wait).start()
+
+    def broken(*args, **kwargs):
+        raise EngineBrokenError("The engine is broken: out of order. Build a new one.")
+
+    runner.engine.generate_stream = broken
+    runner.engine.load_weights = broken
+
+
+def hang(runner) -> None:
+    runner.engine.generate_stream = lambda requests: threading.Event().wait()
+
+
+def test_a_runner_with_a_broken_engine_is_replaced(algo, run):
+    before = pids(algo)
+    on_runner(algo, 1, break_engine)
+    assert_close(numbers_of(algo.train()), run.numbers[2])
+    assert_same_rollouts(algo.config.run_dir, 2, run)
+    wait_for_runners(algo)
+    after = pids(algo)
+    assert after[0] not in before
+    assert after[1] == before[1]
+    assert_close(numbers_of(algo.train()), run.numbers[3])
+
+
+def test_an_engine_that_breaks_while_it_takes_weights_is_replaced(algo, run):
+    before = pids(algo)
+    for number in (1, 2):
+        on_runner(algo, number, break_engine)
+    algo.sync_weights()
+    assert_close(numbers_of(algo.train()), run.numbers[2])
+    wait_for_runners(algo)
+    assert not set(pids(algo)) & set(before)
+
+
+def test_a_runner_that_hangs_is_replaced_after_the_drivers_deadline(algo, run, monkeypatch):
+    before = pids(algo)
+    config = algo.config.copy(copy_frozen=False)
+    config.sample_timeout_s = 10.0
+    monkeypatch.setattr(algo, "config", config)
+    on_runner(algo, 2, hang)
+    started = time.monotonic()
+    assert_close(numbers_of(algo.train()), run.numbers[2])
+    assert time.monotonic() - started > 10.0
+    assert_same_rollouts(algo.config.run_dir, 2, run)
+    wait_for_runners(algo)
+    after = pids(algo)
+    assert after[0] == before[0]
+    assert after[1] not in before
+
+
+def test_a_runner_that_always_hangs_ends_the_run_with_an_error(algo, monkeypatch):
+    config = algo.config.copy(copy_frozen=False)
+    config.sample_timeout_s = 0.001
+    monkeypatch.setattr(algo, "config", config)
+    monkeypatch.setattr(rollout_sampling, "RESTART_TIMEOUT_S", 60.0)
+    plan = algo._plan(1)
+    rollouts = [rollout for group in plan.groups() for rollout in group.rollouts]
+    with pytest.raises(RuntimeError, match="could not be sampled in 3 rounds"):
+        algo.sample_rollouts(rollouts)
+
+
+def test_a_broken_engine_in_the_driver_raises(make_config, tmp_path):
+    algo = make_config().reporting(run_dir=str(tmp_path)).build_algo()
+    break_engine_quietly(algo.env_runner)
+    with pytest.raises(EngineBrokenError, match="out of order"):
+        algo.train()
+    algo.stop()
+
+
+def break_engine_quietly(runner) -> None:
+    def broken(requests):
+        raise EngineBrokenError("out of order")
+
+    runner.engine.generate_stream = broken
+
+
+def test_the_deadline_must_be_positive(make_config):
+    with pytest.raises(ValueError, match=r"`sample_timeout_s` must be above 0, or None"):
+        make_config().env_runners(sample_timeout_s=0).validate()
