@@ -1,14 +1,36 @@
 """Prefix-RFT for Ray RLlib: fine-tune language models on demonstrations and verified attempts.
 
-Importing the package registers the environments under `PrefixRFT/`. Where the home directory cannot
-be written, it also gives Ray a token, without which `ray.init()` would fail there.
+Importing the package registers the environments under `PrefixRFT/`, and loads neither Ray nor
+torch: its names load at first use. Where the home directory cannot be written, it also gives Ray a
+token, without which `ray.init()` would fail there.
 """
 
-from prefix_rft_rllib import envs, methods
-from prefix_rft_rllib.prefix_rft import PrefixRFT
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-from prefix_rft_rllib.settings.ray_start import provide_token
+from __future__ import annotations
 
-__all__ = ["PrefixRFT", "PrefixRFTConfig", "envs", "methods"]
+from typing import TYPE_CHECKING
+
+from prefix_rft_rllib import envs
+from prefix_rft_rllib.basics import old_names
+from prefix_rft_rllib.basics.lazy_names import lazy_names
+from prefix_rft_rllib.basics.ray_token import provide_token
+
+if TYPE_CHECKING:
+    from prefix_rft_rllib import methods
+    from prefix_rft_rllib.prefix_rft import PrefixRFT
+    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+    from prefix_rft_rllib.settings.ray_start import start_ray
+
+__all__ = ["PrefixRFT", "PrefixRFTConfig", "envs", "methods", "start_ray"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "PrefixRFT": "prefix_rft_rllib.prefix_rft:PrefixRFT",
+        "PrefixRFTConfig": "prefix_rft_rllib.prefix_rft_config:PrefixRFTConfig",
+        "methods": "prefix_rft_rllib.methods",
+        "start_ray": "prefix_rft_rllib.settings.ray_start:start_ray",
+    },
+)
 
 provide_token()
+old_names.install()

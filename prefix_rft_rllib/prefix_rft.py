@@ -30,7 +30,8 @@ from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
-from prefix_rft_rllib.iterations.groups import Group, imitation_rows, learner_rows
+from prefix_rft_rllib.iterations.credit import imitation_rows, learner_rows
+from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.iterations.planning import DemonstrationFacts, IterationPlan
 from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, sampled_groups
 from prefix_rft_rllib.models.export import save_adapter, save_pretrained
@@ -100,11 +101,11 @@ class PrefixRFT(Algorithm):
         self._feedback = CarriedOver(self.method.stage_at(0))
         self._sampler = GROUP_SOURCES[self.config.max_weight_staleness](self)
         is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
-        self._view = RunRecorder(
+        self._recorder = RunRecorder(
             self.config, self._run_path(is_trial), self.problem_set, is_trial=is_trial
         )
         if self.config.preflight:
-            self._view.preflight()
+            self._preflight()
         start_ray()
         self.config = with_shared_inputs(self.config, self.problem_set)
         try:
@@ -116,6 +117,18 @@ class PrefixRFT(Algorithm):
         except BaseException:
             self.cleanup()  # else env runners and learners keep what they hold
             raise
+
+    def _preflight(self) -> None:
+        """Grade answers and demonstrations, and show what the model will see.
+
+        Raises:
+            ValueError: If an answer cannot be graded or the tokenizer loses text.
+        """
+        # Imported here: Python warns about `python -m` of a module that its package has imported.
+        from prefix_rft_rllib.preflight import preflight
+
+        report = preflight(self.problem_set, progress=self._recorder.prints)
+        self._recorder.show(report.render())
 
     @override(Algorithm)
     def training_step(self) -> None:
@@ -239,7 +252,7 @@ class PrefixRFT(Algorithm):
                     self.metrics.log_value((metrics.IMITATION_STEP, name), value, reduce="mean")
         token_values = {i: values for _, by_row in reports for i, values in by_row.items()}
         records = rollout_records(rows, token_values, iteration=self.iteration + 1)
-        self._view.add_update(self.iteration + 1, records, minibatches=steps)
+        self._recorder.add_update(self.iteration + 1, records, minibatches=steps)
 
     def _update(
         self,
@@ -295,18 +308,18 @@ class PrefixRFT(Algorithm):
         self._sampler.set_state(None)  # rollouts of the weights before the restore
         super().restore_from_path(path, *args, **kwargs)
         self.sync_weights()
-        self._view.reopen(self.iteration)
+        self._recorder.reopen(self.iteration)
 
     @override(Algorithm)
     def log_result(self, result: dict[str, Any]) -> None:
         super().log_result(result)
-        self._view.add_result(result)
+        self._recorder.add_result(result)
 
     @override(Algorithm)
     def cleanup(self) -> None:
         super().cleanup()
-        if hasattr(self, "_view"):
-            self._view.close()
+        if hasattr(self, "_recorder"):
+            self._recorder.close()
 
     def save_pretrained(self, path: str | Path) -> Path:
         """Write the trained model and its tokenizer in Hugging Face form.

@@ -81,7 +81,7 @@ def play(
     episodes = []
     for group in groups:
         earned = rewards[group.problem.problem_id] if isinstance(rewards, Mapping) else rewards
-        for rollout in group.rollouts:
+        for rollout in group.planned:
             given = rollout.num_prefix_tokens
             demonstrations = group.problem.demonstrations
             prefix = demonstrations[rollout.demonstration_index][:given] if given else ()

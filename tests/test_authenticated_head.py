@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from prefix_rft_rllib.settings.ray_start import USER_SETTINGS
+from prefix_rft_rllib.basics.ray_token import USER_SETTINGS
 
 psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.integration
@@ -22,9 +22,8 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 HAS_DASHBOARD = importlib.util.find_spec("aiohttp_cors") is not None
 TRAIN = """
 import sys
-from prefix_rft_rllib import PrefixRFTConfig
+from prefix_rft_rllib import PrefixRFTConfig, start_ray
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.settings.ray_start import start_ray
 
 start_ray(**({"address": sys.argv[2]} if len(sys.argv) > 2 else {}))
 data = {"num_problems": 4, "min_clauses": 1, "max_clauses": 2, "seed": 0}

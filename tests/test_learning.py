@@ -4,7 +4,7 @@ import pytest
 import ray
 
 from prefix_rft_rllib import PrefixRFTConfig
-from prefix_rft_rllib.evaluation import held_out as evaluation
+from prefix_rft_rllib.evaluation import evaluate_held_out
 from tuned_examples import code_prefix_rft
 from tuned_examples.toy_arithmetic_prefix_rft import build_config
 
@@ -28,7 +28,7 @@ def accuracy_after_training(
     try:
         for _ in range(num_iterations):
             algo.train()
-        results, _, _ = evaluation.evaluate_held_out(algo)
+        results, _, _ = evaluate_held_out(algo)
     finally:
         algo.stop()
     return results[held_out]["avg_at_k"]

@@ -178,7 +178,7 @@ def test_the_saved_model_gives_the_engines_greedy_responses_with_plain_transform
     )
     problems = local_algo.problem_set.train
     groups = local_algo._plan_step().groups()
-    plan = [r for g in groups for r in g.rollouts if not r.has_prefix][::3]
+    plan = [r for g in groups for r in g.planned if not r.has_prefix][::3]
     episodes = local_algo.sample_rollouts(plan, temperature=0.0)
     by_id = {problem.problem_id: problem for problem in problems}
     for rollout, episode in zip(plan, episodes, strict=True):
@@ -203,7 +203,7 @@ def test_stopping_closes_the_files_and_may_be_repeated(make_config, tmp_path):
     algo.train()
     algo.stop()
     algo.stop()
-    assert algo._view._run._events is None
+    assert algo._recorder._run._events is None
     open_files = {link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()}
     assert not [file for file in open_files if tmp_path in file.parents]
 

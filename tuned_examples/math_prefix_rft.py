@@ -36,11 +36,10 @@ from pathlib import Path
 
 from ray import tune
 
-from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
+from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, start_ray
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 from prefix_rft_rllib.reports.rollout_log import iteration_log
 from prefix_rft_rllib.runs import progress
-from prefix_rft_rllib.settings.ray_start import start_ray
 
 config = (
     PrefixRFTConfig()

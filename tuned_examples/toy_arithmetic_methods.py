@@ -37,12 +37,11 @@ from typing import Any, TextIO
 
 from toy_arithmetic_prefix_rft import NUM_HELD_OUT, NUM_ITERATIONS, build_config
 
-from prefix_rft_rllib import PrefixRFTConfig, metrics
-from prefix_rft_rllib.evaluation import held_out as evaluation
+from prefix_rft_rllib import PrefixRFTConfig, metrics, start_ray
+from prefix_rft_rllib.evaluation import evaluate_held_out
 from prefix_rft_rllib.methods import METHODS
 from prefix_rft_rllib.runs import progress
 from prefix_rft_rllib.runs.run_directory import read_metrics
-from prefix_rft_rllib.settings.ray_start import start_ray
 
 RUN = ("method", "method_config", "demonstration_fraction", "flawed_fraction", "seed")
 """The columns that say which run a row belongs to."""
@@ -160,7 +159,7 @@ def train(config: PrefixRFTConfig, num_iterations: int, tables: tuple[Table, Tab
     try:
         for table in tables:
             table.remove(run)
-        add_evaluation(0, evaluation.evaluate_held_out(algo)[0])
+        add_evaluation(0, evaluate_held_out(algo)[0])
         for iteration in range(1, num_iterations + 1):
             algo.train()
             row = read_metrics(config.run_dir)[-1]
@@ -168,7 +167,7 @@ def train(config: PrefixRFTConfig, num_iterations: int, tables: tuple[Table, Tab
             rewards.add({**run, "iteration": iteration, **shown})
             results = progress.held_out_results(row)
             if iteration == num_iterations and not results:
-                results = evaluation.evaluate_held_out(algo)[0]
+                results = evaluate_held_out(algo)[0]
             add_evaluation(iteration, results)
     finally:
         algo.stop()

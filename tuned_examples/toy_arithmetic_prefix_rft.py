@@ -27,12 +27,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefix_rft_rllib import PrefixRFTConfig, methods, metrics
+from prefix_rft_rllib import PrefixRFTConfig, methods, metrics, start_ray
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.evaluation import held_out as evaluation
+from prefix_rft_rllib.evaluation import evaluate_held_out
 from prefix_rft_rllib.reports.rollout_log import iteration_log
 from prefix_rft_rllib.runs import progress
-from prefix_rft_rllib.settings.ray_start import start_ray
 
 NUM_ITERATIONS = 80
 NUM_HELD_OUT = 64
@@ -178,12 +177,12 @@ def run(
 
     start_ray(log_to_driver=False, logging_level="ERROR")
     algo = settings.build_algo()
-    before, _, _ = evaluation.evaluate_held_out(algo)
+    before, _, _ = evaluate_held_out(algo)
     for iteration in range(1, args.num_iterations + 1):
         algo.train()
         if args.log:
             sys.stdout.write(iteration_log(run_dir, iteration))
-    after, _, _ = evaluation.evaluate_held_out(algo)
+    after, _, _ = evaluate_held_out(algo)
     algo.save_to_path(str((run_dir / "checkpoint").resolve()))
     model_dir = algo.save_pretrained(run_dir / "model")
     usage = progress.how_to_use(model_dir, algo.problem_set)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from prefix_rft_rllib.basics.random_draws import hash_uniform
 from prefix_rft_rllib.basics.shares import ceil_share, check_fraction
 from prefix_rft_rllib.core.shown_columns import shown_to
+from prefix_rft_rllib.core.token_draws import hash_uniform
 from prefix_rft_rllib.core.tokens import TokenColumns
 
 # A token's place in the global minibatch as one number: row_index * 2**32 + position.

@@ -10,7 +10,7 @@ from prefix_rft_rllib import metrics
 from prefix_rft_rllib.basics.random_draws import stable_hash
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.envs.problems import Problem
-from prefix_rft_rllib.iterations.groups import is_solution
+from prefix_rft_rllib.rollouts.row_data import is_solution
 
 if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup

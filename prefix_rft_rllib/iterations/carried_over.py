@@ -90,7 +90,7 @@ def rewards_of(groups: Sequence[Group]) -> Rewards:
     prefix: dict[str, list[float]] = {}
     plain: list[float] = []
     for group in groups:
-        for rollout, reward in zip(group.rollouts, group.rewards, strict=True):
+        for rollout, reward in zip(group.planned, group.rewards, strict=True):
             if rollout.has_prefix:
                 prefix.setdefault(rollout.problem_id, []).append(reward)
             else:

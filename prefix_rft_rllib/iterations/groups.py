@@ -1,4 +1,4 @@
-"""Groups: complete groups as rows for the learners."""
+"""Groups: one problem of an iteration, its planned rollouts and what became of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,13 +6,9 @@ from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from prefix_rft_rllib.basics.random_draws import stable_hash, uniform
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.envs.problems import Problem
-from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
-from prefix_rft_rllib.methods import Method
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.row_data import is_solution
 
 
 @dataclass
@@ -22,15 +18,15 @@ class Group:
     Attributes:
         group_id: Number of the group in the iteration.
         problem: The problem.
-        rollouts: The planned attempts, in the order of their members.
+        planned: The planned attempts, in the order of their members.
         demonstration_indices: Demonstrations that become rows of their own.
         demonstration_rewards: Their rewards, if they are members of the group; else empty.
-        episodes: The finished attempts, in the order of `rollouts`; empty until sampled.
+        episodes: The finished attempts, in the order of `planned`; empty until sampled.
     """
 
     group_id: int
     problem: Problem
-    rollouts: list[PlannedRollout]
+    planned: list[PlannedRollout]
     demonstration_indices: list[int]
     demonstration_rewards: list[float] = field(default_factory=list)
     episodes: list[SingleAgentEpisode] = field(default_factory=list)
@@ -57,109 +53,6 @@ class Group:
         return bool(self.episodes and self.problem.demonstrations) and not is_solved
 
 
-def is_solution(episode: SingleAgentEpisode) -> bool:
-    """Whether the verifier accepted: CORRECT, or a number above 0 from one that gives numbers.
-
-    Args:
-        episode: A finished rollout.
-
-    Returns:
-        True for a solution.
-    """
-    verdict = episode.custom_data[row_data.VERDICT]
-    return verdict == Verdict.CORRECT.name or (verdict == SCORED and episode.get_return() > 0)
-
-
-def learner_rows(
-    config: PrefixRFTConfig, method: Method, groups: Sequence[Group], iteration: int
-) -> list[SingleAgentEpisode]:
-    """Credit complete groups and deal them to global minibatches.
-
-    Args:
-        config: The run's settings.
-        method: Its method.
-        groups: The iteration's groups with their episodes.
-        iteration: Training iteration, from 0.
-
-    Returns:
-        All rows, rollouts and demonstration rows, with everything the learners need in
-        `custom_data`.
-    """
-    key = ("minibatches", config.seed, iteration)
-    order = sorted(range(len(groups)), key=lambda i: uniform(*key, i))
-    minibatch_of = {i: rank // config.num_problems_per_minibatch for rank, i in enumerate(order)}
-    logged = _logged_groups(config, groups)
-    rows: list[SingleAgentEpisode] = []
-    for number, group in enumerate(groups):
-        demonstrations = _demonstration_episodes(group, _credit(method, group))
-        for episode in [*group.episodes, *demonstrations]:
-            rollout = episode.custom_data[row_data.ROLLOUT]
-            episode.custom_data.update(
-                {
-                    row_data.ROW_INDEX: len(rows),
-                    row_data.ROW_KEY: stable_hash(
-                        "row", config.seed, iteration, group.group_id, rollout.member
-                    ),
-                    row_data.MINIBATCH: minibatch_of[number],
-                    row_data.IS_LOGGED: rollout.prefix_fraction > 0 or group.group_id in logged,
-                }
-            )
-            rows.append(episode)
-    return rows
-
-
-def _credit(method: Method, group: Group) -> list[float]:
-    """Write every rollout's advantage; returns those of the demonstrations that are members."""
-    if not group.episodes:
-        return []
-    num_demonstrations = len(group.demonstration_rewards)
-    has_prefix = [rollout.has_prefix for rollout in group.rollouts] + [True] * num_demonstrations
-    advantages = method.advantage(group.member_rewards, has_prefix)
-    num_rollouts = len(group.episodes)
-    for episode, advantage in zip(group.episodes, advantages[:num_rollouts], strict=True):
-        episode.custom_data[row_data.ADVANTAGE] = advantage
-        episode.custom_data[row_data.IS_MEMBER] = True
-    return advantages[num_rollouts:]
-
-
-def _demonstration_episodes(
-    group: Group, advantages: Sequence[float] = ()
-) -> list[SingleAgentEpisode]:
-    """The group's demonstration rows: whole demonstrations, nothing sampled.
-
-    Those of members come with their advantages; other rows have none.
-    """
-    problem = group.problem
-    is_member = bool(advantages)
-    return [
-        row_data.build_episode(
-            problem.prompt_ids,
-            problem.demonstrations[index],
-            reward=group.demonstration_rewards[number] if is_member else 0.0,
-            custom_data={
-                row_data.ROLLOUT: PlannedRollout(
-                    problem_id=problem.problem_id,
-                    group_id=group.group_id,
-                    member=len(group.rollouts) + number,
-                    seed=0,
-                    demonstration_index=index,
-                ),
-                row_data.NUM_PREFIX_TOKENS: 0,
-                row_data.IS_DEMONSTRATION: True,
-                row_data.ADVANTAGE: advantages[number] if is_member else 0.0,
-                row_data.IS_MEMBER: is_member,
-            },
-        )
-        for number, index in enumerate(group.demonstration_indices)
-    ]
-
-
-def _logged_groups(config: PrefixRFTConfig, groups: Sequence[Group]) -> set[int]:
-    """Groups to log in full: those with signal first, so that weights are there to be seen."""
-    ranked = sorted(groups, key=lambda group: (not group.has_signal, group.group_id))
-    return {group.group_id for group in ranked[: config.num_logged_groups]}
-
-
 def in_groups(groups: Sequence[Group], episodes: Sequence[SingleAgentEpisode]) -> None:
     """Put finished episodes into their groups.
 
@@ -169,32 +62,6 @@ def in_groups(groups: Sequence[Group], episodes: Sequence[SingleAgentEpisode]) -
     """
     remaining: list[Any] = list(episodes)
     for group in groups:
-        count = len(group.rollouts)
+        count = len(group.planned)
         group.episodes, remaining = remaining[:count], remaining[count:]
     assert not remaining, "more episodes than planned rollouts"
-
-
-def imitation_rows(
-    config: PrefixRFTConfig, groups: Sequence[Group], iteration: int
-) -> list[SingleAgentEpisode]:
-    """The rows of a separate step on demonstrations: one global minibatch.
-
-    Args:
-        config: The run's settings.
-        groups: Groups of demonstration rows.
-        iteration: Training iteration, from 0.
-
-    Returns:
-        The rows, with everything the learners need in `custom_data`.
-    """
-    rows = [episode for group in groups for episode in _demonstration_episodes(group)]
-    for number, episode in enumerate(rows):
-        episode.custom_data.update(
-            {
-                row_data.ROW_INDEX: number,
-                row_data.ROW_KEY: stable_hash("imitation", config.seed, iteration, number),
-                row_data.MINIBATCH: 0,
-                row_data.IS_LOGGED: False,
-            }
-        )
-    return rows

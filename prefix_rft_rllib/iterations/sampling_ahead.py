@@ -137,7 +137,7 @@ def sampled_groups(algorithm: "PrefixRFT", groups: list[Group]) -> list[Group]:
 
 
 def _rollouts(groups: Sequence[Group]) -> list[PlannedRollout]:
-    return [rollout for group in groups for rollout in group.rollouts]
+    return [rollout for group in groups for rollout in group.planned]
 
 
 def _plain(episode: SingleAgentEpisode) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from prefix_rft_rllib.core.prefix_sampling import Never, PrefixSampler
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip, Surrogate
 from prefix_rft_rllib.core.token_values import Constant
 from prefix_rft_rllib.core.token_weights import Rule, TokenMean
+from prefix_rft_rllib.methods.tables import table
 
 MAIN = "default_optimizer"
 """Name of a method's first objective. It is RLlib's name, the same for all methods, so that a run
@@ -80,6 +81,16 @@ class Stage:
                 f"`num_warmup_iterations` ({self.num_warmup_iterations}) belongs to a stage's own "
                 "`lr`, which is not set. For the config's `lr` set `lr_warmup_steps`."
             )
+
+    def __str__(self) -> str:
+        """One line: method, length, learning rate."""
+        length = (
+            "to the end" if self.num_iterations is None else f"{self.num_iterations} iterations"
+        )
+        lr = "the config's lr" if self.lr is None else f"lr {self.lr:g}"
+        if self.num_warmup_iterations:
+            lr += f" after a warm-up of {self.num_warmup_iterations} iterations"
+        return f"{self.method.name}, {length}, {lr}"
 
 
 class ActiveStage(NamedTuple):
@@ -272,7 +283,30 @@ class Method:
                 )
 
     def __str__(self) -> str:
-        """A readable table of the pieces."""
-        from prefix_rft_rllib.methods.tables import table_of
+        """A readable table of the pieces; one block per stage for a method of stages."""
+        if not self.stages:
+            return table(self.name, self._pieces())
+        rows = [(f"stage {number}", str(stage)) for number, stage in enumerate(self.stages, 1)]
+        blocks = [str(stage.method) for stage in self.stages]
+        return "\n\n".join([table(self.name, rows), *blocks])
 
-        return table_of(self)
+    def _pieces(self) -> list[tuple[str, str]]:
+        """Name and text of every piece that is used."""
+        num_rollouts = "group_size" if self.num_sampled is None else str(self.num_sampled)
+        if self.num_sampled is None and self.demonstration_rows.is_member:
+            num_rollouts += f" - {self.demonstration_rows.num_rows}"
+        rows = [("rollouts per group", num_rollouts)]
+        if self.num_sampled != 0:
+            rows.append(("prefix sampler", repr(self.prefix_sampler)))
+            rows.append(("advantage", repr(self.advantage)))
+        for rule in self.rules:
+            rows.append((f"{rule.region} tokens", f"{rule.stream}: {rule.value!r}"))
+            rows.append(("", f"keep {rule.keep!r}, scale {rule.scale!r}"))
+        rows.append(("demonstration rows", repr(self.demonstration_rows)))
+        if self.surrogates:
+            is_configs = self.surrogate == PPOClip()
+            text = "PPOClip with the config's bounds" if is_configs else repr(self.surrogate)
+            rows.append(("surrogate", text))
+        if self.after_step is not None:
+            rows.append(("after each step", repr(self.after_step)))
+        return rows

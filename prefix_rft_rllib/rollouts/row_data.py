@@ -13,6 +13,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
+
 ROLLOUT = "rollout"
 """The planned `PlannedRollout` (problem, group, member, prefix length)."""
 NUM_PREFIX_TOKENS = "num_prefix_tokens"
@@ -85,6 +87,19 @@ def build_episode(
     )
     episode.custom_data.update(custom_data)
     return episode
+
+
+def is_solution(episode: SingleAgentEpisode) -> bool:
+    """Whether the verifier accepted: CORRECT, or a number above 0 from one that gives numbers.
+
+    Args:
+        episode: A finished rollout.
+
+    Returns:
+        True for a solution.
+    """
+    verdict = episode.custom_data[VERDICT]
+    return verdict == Verdict.CORRECT.name or (verdict == SCORED and episode.get_return() > 0)
 
 
 def prompt_ids_of(episode: SingleAgentEpisode) -> np.ndarray:

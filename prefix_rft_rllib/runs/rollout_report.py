@@ -24,7 +24,7 @@ def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str,
     Returns:
         Numbers by key; means over nothing are left out.
     """
-    pairs = [pair for g in groups for pair in zip(g.rollouts, g.episodes, strict=True)]
+    pairs = [pair for g in groups for pair in zip(g.planned, g.episodes, strict=True)]
     hybrids = [(rollout, episode) for rollout, episode in pairs if rollout.has_prefix]
     plain = [episode for rollout, episode in pairs if not rollout.has_prefix]
     # A prefix may be cut to nothing: drawn, but the rollout starts from the prompt.

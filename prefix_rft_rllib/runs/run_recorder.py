@@ -1,4 +1,4 @@
-"""What the user sees of a run: preflight, one line per iteration, the run directory."""
+"""What the user sees of a run: one line per iteration, the run directory."""
 
 import logging
 import sys
@@ -43,20 +43,17 @@ class RunRecorder:
         self._run = RunDirectory(directory)
         self._run.write_config(config.to_dict())
 
-    def preflight(self) -> None:
-        """Grade answers and demonstrations, and show what the model will see.
+    @property
+    def prints(self) -> bool:
+        """Whether progress is printed; else it goes to the log."""
+        return self._prints
 
-        Raises:
-            ValueError: If an answer cannot be graded or the tokenizer loses text.
-        """
-        # Imported here: Python warns about `python -m` of a module that its package has imported.
-        from prefix_rft_rllib.preflight import preflight
-
-        report = preflight(self._problem_set, progress=self._prints).render()
+    def show(self, text: str) -> None:
+        """Print a text, or log it."""
         if self._prints:
-            sys.stdout.write(f"{report}\n")
+            sys.stdout.write(f"{text}\n")
         else:
-            logger.info("%s", report)
+            logger.info("%s", text)
 
     def reopen(self, iteration: int) -> None:
         """Go on in a run directory after a restore; rows of later iterations are removed."""

@@ -1,8 +1,7 @@
-"""Ray on machines as they are: a home directory that cannot be written, no shared memory."""
+"""Ray on machines as they are: without shared memory, or with a token of their own."""
 
 import logging
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -11,10 +10,8 @@ from typing import Any
 
 import ray
 
-TOKEN = "RAY_AUTH_TOKEN"
-"""Environment variable that Ray reads a token from, before any file."""
-USER_SETTINGS = (TOKEN, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
-"""Environment variables of a user who has decided on tokens, or on a cluster that has its own."""
+from prefix_rft_rllib.basics.ray_token import can_write
+
 TOKEN_HINT = (
     "If its head asks for a token (`ray start --head` does where it finds one), this process needs "
     "RAY_AUTH_MODE=token and that token, as the file ~/.ray/auth_token or in RAY_AUTH_TOKEN "
@@ -25,21 +22,6 @@ MEMORY_SHARE, DISK_SHARE = 0.3, 0.5
 """Of the machine's memory, as Ray takes by default, and of the free disk: the store's size."""
 
 logger = logging.getLogger(__name__)
-
-
-def provide_token() -> None:
-    """Give this process, and Ray's processes that it starts, a token if Ray could not save one.
-
-    A cluster that `ray.init()` starts is protected by a token. Ray writes it into
-    `~/.ray/auth_token` if there is none, and fails where that cannot be written. This does nothing
-    where there is a token, where one can be written, or where the user has set how Ray finds its
-    token or its cluster.
-    """
-    if any(os.environ.get(name) for name in USER_SETTINGS):
-        return
-    path = Path.home() / ".ray" / "auth_token"
-    if not path.is_file() and not _can_write(path.parent):
-        os.environ[TOKEN] = secrets.token_hex(32)
 
 
 def start_ray(**options: Any) -> None:
@@ -59,7 +41,7 @@ def start_ray(**options: Any) -> None:
         return
     joins = "address" in options or bool(os.environ.get("RAY_ADDRESS"))
     needs_shared_memory = sys.platform.startswith("linux") and "_plasma_directory" not in options
-    has_shared_memory = SHARED_MEMORY.is_dir() and _can_write(SHARED_MEMORY)
+    has_shared_memory = SHARED_MEMORY.is_dir() and can_write(SHARED_MEMORY)
     if needs_shared_memory and not has_shared_memory and not joins:
         options = {"address": "local", **_store_on_disk(), **options}
     try:
@@ -81,13 +63,3 @@ def _store_on_disk() -> dict[str, Any]:
         directory,
     )
     return {"_plasma_directory": directory, "object_store_memory": size}
-
-
-def _can_write(folder: Path) -> bool:
-    """Whether a file can be made in a folder, or in what must hold it; leaves nothing behind."""
-    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            return True
-    except OSError:
-        return False

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prefix_rft_rllib.basics.random_draws import hash_uniform, stable_hash, uniform
+from prefix_rft_rllib.basics.random_draws import stable_hash, uniform
+from prefix_rft_rllib.core.token_draws import hash_uniform
 
 
 def test_hashes_are_the_same_on_every_machine():

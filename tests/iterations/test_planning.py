@@ -49,7 +49,7 @@ def ids_of(groups):
 
 
 def seeds_of(groups):
-    return {rollout.seed for group in groups for rollout in group.rollouts}
+    return {rollout.seed for group in groups for rollout in group.planned}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -66,9 +66,9 @@ def test_every_methods_plan_is_a_function_of_seed_and_iteration(config, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_methods_groups_have_the_rollouts_and_rows_of_its_definition(config, name):
     for group in plan(config, name):
-        assert len(group.rollouts) == NUM_ROLLOUTS.get(name, 4)
-        assert [rollout.member for rollout in group.rollouts] == list(range(len(group.rollouts)))
-        drawn = [rollout for rollout in group.rollouts if rollout.window_high is not None]
+        assert len(group.planned) == NUM_ROLLOUTS.get(name, 4)
+        assert [rollout.member for rollout in group.planned] == list(range(len(group.planned)))
+        drawn = [rollout for rollout in group.planned if rollout.window_high is not None]
         # UFT may draw 0 chunks, which is a plain rollout.
         assert len(drawn) in ({0, 4} if name == "uft" else {PREFIX_ROLLOUTS.get(name, 0)})
         assert group.demonstration_indices == ([0] if name in DEMONSTRATION_ROWS else [])
@@ -90,21 +90,21 @@ def test_the_first_member_of_every_group_starts_from_a_prefix(config):
     groups = plan(config)
     assert [group.group_id for group in groups] == list(range(6))
     for group in groups:
-        assert {rollout.problem_id for rollout in group.rollouts} == {group.problem.problem_id}
-        assert {rollout.group_id for rollout in group.rollouts} == {group.group_id}
+        assert {rollout.problem_id for rollout in group.planned} == {group.problem.problem_id}
+        assert {rollout.group_id for rollout in group.planned} == {group.group_id}
         # Iteration 0: u is 0.95, so of n tokens floor(0.95 n), and at least one is left to sample.
         length = len(group.problem.demonstrations[0])
         expected = [min(max(1, int(0.95 * length)), length - 1), 0, 0, 0]
-        assert [rollout.num_prefix_tokens for rollout in group.rollouts] == expected
-        assert (group.rollouts[0].window_low, group.rollouts[0].window_high) == (0.95, 0.95)
-        assert group.rollouts[1].window_low is group.rollouts[1].window_high is None
+        assert [rollout.num_prefix_tokens for rollout in group.planned] == expected
+        assert (group.planned[0].window_low, group.planned[0].window_high) == (0.95, 0.95)
+        assert group.planned[1].window_low is group.planned[1].window_high is None
 
 
 def test_a_prefix_ends_before_the_answer_of_its_own_demonstration(config):
     cuts = {p.problem_id: number % 3 for number, p in enumerate(PROBLEMS)}
     groups = plan(config, facts=facts(cut=lambda problem_id, index: cuts[problem_id]))
     for group in groups:
-        assert group.rollouts[0].num_prefix_tokens <= cuts[group.problem.problem_id]
+        assert group.planned[0].num_prefix_tokens <= cuts[group.problem.problem_id]
 
 
 def test_a_problem_met_twice_in_an_iteration_has_two_different_plans(config):
@@ -127,7 +127,7 @@ def test_luffy_puts_one_demonstration_in_the_place_of_one_rollout(config):
     for group in groups:
         has_one = bool(group.problem.demonstrations)
         # Without a demonstration all four members are rollouts.
-        assert len(group.rollouts) == (3 if has_one else 4)
+        assert len(group.planned) == (3 if has_one else 4)
         assert len(group.demonstration_indices) == len(group.demonstration_rewards) == has_one
         if has_one:
             assert group.demonstration_indices[0] in range(len(group.problem.demonstrations))
@@ -146,12 +146,12 @@ def test_uft_gives_a_whole_group_the_same_whole_solution_steps(config):
     ]
     shares = []
     for group in groups:
-        (drawn,) = {(r.demonstration_index, r.num_prefix_tokens) for r in group.rollouts}
-        assert len(group.rollouts) == 4
+        (drawn,) = {(r.demonstration_index, r.num_prefix_tokens) for r in group.planned}
+        assert len(group.planned) == 4
         length = len(group.problem.demonstrations[drawn[0]])
         # Steps of 4 tokens end at 4, 8, ...; at least one token is left to sample.
         assert drawn[1] % 4 == 0 or drawn[1] == length - 1
-        assert len({rollout.seed for rollout in group.rollouts}) == 4
+        assert len({rollout.seed for rollout in group.planned}) == 4
         shares.append(drawn[1] / length)
     # p is 0.95 of at most 5 chunks: nearly everything is given, and not always the same.
     assert sum(shares) / len(shares) > 0.8
@@ -160,8 +160,8 @@ def test_uft_gives_a_whole_group_the_same_whole_solution_steps(config):
 
 def test_uft_gives_nothing_after_its_schedule(config):
     uft = methods.uft(num_schedule_iterations=2)
-    assert all(r.num_prefix_tokens for g in plan(config, uft, 0) for r in g.rollouts if g.group_id)
-    assert not any(r.has_prefix for g in plan(config, uft, 2) for r in g.rollouts)
+    assert all(r.num_prefix_tokens for g in plan(config, uft, 0) for r in g.planned if g.group_id)
+    assert not any(r.has_prefix for g in plan(config, uft, 2) for r in g.planned)
 
 
 TWO_STAGES = Method(
@@ -182,7 +182,7 @@ def test_schedules_of_a_stage_count_from_its_first_iteration(config, iteration, 
     one = plan_of(config, TWO_STAGES, iteration)
     assert one.window is not None
     assert one.window.low == pytest.approx(low, abs=1e-12)
-    hybrids = [group.rollouts[0] for group in one.groups()]
+    hybrids = [group.planned[0] for group in one.groups()]
     assert [hybrid.window_low for hybrid in hybrids] == pytest.approx([low] * 6, abs=1e-12)
 
 
@@ -200,11 +200,11 @@ def test_an_adaptive_window_is_that_of_the_feedback_with_the_problems_offset(con
     feedback.schedule_state |= {"low": 0.4, "problems": {name: (2, 0.8)}}
     one = plan_of(config, "prefix_rft_adaptive", feedback=feedback)
     assert (one.window.low, one.window.high) == pytest.approx((0.4, 0.6))
-    lows = [group.rollouts[0].window_low for group in one.groups()]
+    lows = [group.planned[0].window_low for group in one.groups()]
     # Met twice, 0.8 below the mean in sum: 0.5 * 0.8 / (2 + 2) = 0.1 more of its demonstration.
     assert lows == pytest.approx([0.5] + [0.4] * 5)
     for group in one.groups():
-        hybrid = group.rollouts[0]
+        hybrid = group.planned[0]
         assert hybrid.window_low <= hybrid.prefix_fraction <= hybrid.window_high
 
 
@@ -228,7 +228,7 @@ def test_replacements_are_new_groups_of_new_problems(config):
     fresh = one.replacements(4, groups)
     assert [group.group_id for group in fresh] == [6, 7, 8, 9]
     for group in fresh:
-        assert {rollout.group_id for rollout in group.rollouts} == {group.group_id}
+        assert {rollout.group_id for rollout in group.planned} == {group.group_id}
     assert len(set(ids_of(groups) + ids_of(fresh))) == 10
     # Two problems are left: they come first, then those that were met before.
     second = one.replacements(4, groups + fresh)
@@ -282,7 +282,7 @@ def test_an_imitation_step_takes_the_newest_failed_problems_once(config, feedbac
     assert feedback.failed == failed[:2]
     assert [group.group_id for group in groups] == [0, 1, 2, 3]
     for group in groups:
-        assert group.rollouts == group.episodes == group.demonstration_rewards == []
+        assert group.planned == group.episodes == group.demonstration_rewards == []
         assert group.demonstration_indices == [0]
     assert first.imitation_groups() == []
     assert feedback.failed == failed[:2]

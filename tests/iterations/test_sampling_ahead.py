@@ -100,7 +100,7 @@ def test_responses_are_functions_of_the_plan_and_the_weights_version(ahead, loca
     # The plan of iteration 2 is the one of a run without lag; its weights are the first ones.
     assert [r[:6] for r in ahead.rollouts[2]] == [r[:6] for r in run.rollouts[2]]
     plan = local_algo._plan(1)
-    rollouts = [rollout for group in plan.groups() for rollout in group.rollouts]
+    rollouts = [rollout for group in plan.groups() for rollout in group.planned]
     episodes = local_algo.sample_rollouts(rollouts)
     by_member = {(r.group_id, r.member): list(r.response_ids) for r in ahead.records[2]}
     assert len(by_member) == len(episodes) == 16
@@ -128,7 +128,7 @@ def test_rolling_back_continues_bit_for_bit(ahead):
 def test_a_restored_run_continues_bit_for_bit_whatever_happens_between_iterations(ahead):
     algo = PrefixRFT.from_checkpoint(ahead.checkpoints[1])
     # Between iterations the runners hold the newest weights and sample nothing.
-    (episode,) = algo.sample_rollouts([algo._plan(0).groups()[0].rollouts[0]])
+    (episode,) = algo.sample_rollouts([algo._plan(0).groups()[0].planned[0]])
     assert episode.custom_data[row_data.WEIGHTS_SEQ_NO] == 1
     algo.save_to_path(str(Path(algo.config.run_dir) / "again"))
     continues(algo, ahead, 2)
@@ -186,7 +186,7 @@ def test_if_all_runners_die_during_the_update_the_rollouts_have_the_newest_weigh
 def test_weights_sent_during_sampling_wait_for_its_end_and_are_not_lost(ahead):
     algo = ahead.algo
     algo.restore_from_path(ahead.checkpoints[2])
-    rollouts = [r for group in algo._plan(2).groups() for r in group.rollouts]
+    rollouts = [r for group in algo._plan(2).groups() for r in group.planned]
     expected = algo.sample_rollouts(rollouts)
     others = {name: value * np.float32(0.5) for name, value in weights_of(algo).items()}
     state = {COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: others}, WEIGHTS_SEQ_NO: 77}

@@ -112,7 +112,7 @@ def test_a_runner_that_always_hangs_ends_the_run_with_an_error(algo, monkeypatch
     monkeypatch.setattr(algo, "config", config)
     monkeypatch.setattr(rollout_sampling, "RESTART_TIMEOUT_S", 60.0)
     plan = algo._plan(1)
-    rollouts = [rollout for group in plan.groups() for rollout in group.rollouts]
+    rollouts = [rollout for group in plan.groups() for rollout in group.planned]
     with pytest.raises(RuntimeError, match="could not be sampled in 3 rounds"):
         algo.sample_rollouts(rollouts)
 

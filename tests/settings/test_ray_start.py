@@ -1,4 +1,4 @@
-"""Ray's token without a home directory, and its object store without shared memory."""
+"""Ray's object store without shared memory, and a run without home and shared memory."""
 
 import json
 import os
@@ -10,59 +10,11 @@ from pathlib import Path
 import pytest
 import ray
 
+from prefix_rft_rllib.basics.ray_token import USER_SETTINGS
 from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
 from prefix_rft_rllib.settings import ray_start
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def environment(monkeypatch, tmp_path) -> Path:
-    """No settings for Ray's token; gives the home directory."""
-    for name in ray_start.USER_SETTINGS:
-        monkeypatch.setenv(name, "known to monkeypatch, which takes back what the product sets")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.mark.parametrize("place", ["file", "file/home", "/proc/no_home", "/dev/null"])
-def test_a_home_that_cannot_be_written_gets_a_token_in_the_environment(
-    place, environment, monkeypatch
-):
-    (environment / "file").touch()
-    monkeypatch.setenv("HOME", str(environment / place))
-    ray_start.provide_token()
-    first = os.environ["RAY_AUTH_TOKEN"]
-    assert len(first) == 64
-    monkeypatch.delenv("RAY_AUTH_TOKEN")
-    ray_start.provide_token()
-    assert os.environ["RAY_AUTH_TOKEN"] != first
-
-
-@pytest.mark.parametrize("home", [".", "not/made/yet"])
-def test_a_home_that_can_be_written_stays_as_it_is(home, environment, monkeypatch):
-    monkeypatch.setenv("HOME", str(environment / home))
-    ray_start.provide_token()
-    assert "RAY_AUTH_TOKEN" not in os.environ
-    assert not list(environment.iterdir())
-
-
-@pytest.mark.parametrize("name", ray_start.USER_SETTINGS)
-def test_what_the_user_says_about_tokens_or_cluster_stands(name, environment, monkeypatch):
-    monkeypatch.setenv("HOME", "/dev/null")
-    monkeypatch.setenv(name, "mine")
-    ray_start.provide_token()
-    assert os.environ[name] == "mine"
-    assert [n for n in ray_start.USER_SETTINGS if n in os.environ] == [name]
-
-
-def test_a_token_file_in_a_read_only_home_is_enough(environment, monkeypatch):
-    (environment / ".ray").mkdir()
-    (environment / ".ray" / "auth_token").write_text("saved")
-    monkeypatch.setattr(ray_start, "_can_write", lambda folder: False)
-    ray_start.provide_token()
-    assert "RAY_AUTH_TOKEN" not in os.environ
 
 
 @pytest.fixture
@@ -110,8 +62,9 @@ def test_a_cluster_or_store_that_the_user_names_is_taken(starts, monkeypatch):
 RUN = """
 import sys
 from pathlib import Path
-from prefix_rft_rllib import PrefixRFTConfig, ray_start
+from prefix_rft_rllib import PrefixRFTConfig
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
+from prefix_rft_rllib.settings import ray_start
 
 ray_start.SHARED_MEMORY = Path("/nowhere")
 config = (
@@ -144,7 +97,7 @@ def test_a_run_needs_no_home_no_shared_memory_and_no_path_without_blanks(tmp_pat
     (folder / "read only").chmod(0o555)
     home = folder / "home is a file"
     home.touch()
-    kept = {k: v for k, v in os.environ.items() if k not in ray_start.USER_SETTINGS}
+    kept = {k: v for k, v in os.environ.items() if k not in USER_SETTINGS}
     unset = [name for name in kept if name.startswith(("HF_", "XDG_", "TORCH"))]
     environment = {k: v for k, v in kept.items() if k not in unset}
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

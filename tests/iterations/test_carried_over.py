@@ -142,7 +142,7 @@ def test_a_restored_feedback_goes_on_like_the_original(config, name, through):
         assert as_lists(original.get_state()) == as_lists(restored.get_state())
         if name == "prefix_rft_adaptive":
             # Every problem was met twice: windows differ by what it earned.
-            assert len({group.rollouts[0].window_low for group in groups[0]}) > 1
+            assert len({group.planned[0].window_low for group in groups[0]}) > 1
 
 
 def as_lists(state):

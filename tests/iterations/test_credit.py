@@ -6,7 +6,8 @@ import pytest
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
-from prefix_rft_rllib.iterations.groups import imitation_rows, in_groups, learner_rows
+from prefix_rft_rllib.iterations.credit import imitation_rows, learner_rows
+from prefix_rft_rllib.iterations.groups import in_groups
 from prefix_rft_rllib.rollouts import row_data
 from tests.made_groups import NUM_PROBLEMS, facts, plan_of, play, problem
 
@@ -68,7 +69,7 @@ def test_members_get_their_reward_minus_the_mean_of_the_whole_group(config):
 
 def test_sft_takes_the_demonstrations_and_samples_nothing(config):
     groups = plan(config, "sft")
-    assert all(group.rollouts == [] for group in groups)
+    assert all(group.planned == [] for group in groups)
     rows = learner_rows(config, methods.build("sft"), groups, 0)
     assert len(rows) == 6
     for group, row in zip(groups, rows, strict=True):
@@ -106,7 +107,7 @@ def test_prefix_rollouts_and_the_first_groups_with_signal_are_logged(config):
 def test_episodes_go_to_the_groups_of_their_rollouts(config):
     groups = play(plan(config), (1.0, 0.0, 0.0, 0.0))
     for group in groups:
-        for rollout, episode in zip(group.rollouts, group.episodes, strict=True):
+        for rollout, episode in zip(group.planned, group.episodes, strict=True):
             assert episode.custom_data[row_data.ROLLOUT] == rollout
         assert group.rewards == [1.0, 0.0, 0.0, 0.0]
     with pytest.raises(AssertionError, match="more episodes"):
