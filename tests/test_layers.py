@@ -1,163 +1,210 @@
-"""Who may import whom: the layers of the package, read from the source.
+"""Who may import whom: one rule per room, read from the source.
 
-An import inside a function counts for the layers too; only the test of heavy imports looks at what
-importing the package executes.
+An import inside a function or for types counts for the layers too; only the test of heavy imports
+looks at what importing the package executes.
 """
 
 import ast
-import sys
-from collections.abc import Iterator
-from functools import cache
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = "prefix_rft_rllib"
-FOLDERS = ("core", "methods", "engines", "envs", "connectors", "torch")
-RUNNER = (
-    "token_env_runner",
-    "runner_engine",
-    "runner_device",
-    "engine_failures",
-    "weight_transfer_choice",
-)
+from tests.layers import PACKAGE, House, circles, own, room_of, statements, third_party
+
+HOUSE = House()
+ALGORITHM, CONFIG = f"{PACKAGE}.prefix_rft", f"{PACKAGE}.prefix_rft_config"
 VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy", "mpmath"}
-HEAVY = {"transformers", "tokenizers", "datasets", "vllm", "peft", *VERIFIER_LIBRARIES}
+HEAVY = {"ray", "torch", "transformers", "tokenizers", "datasets", "vllm", "peft", "scipy"}
+HEAVY |= {"huggingface_hub", "pyarrow", *VERIFIER_LIBRARIES}
+COMMANDS = {"preflight", "verify"}
 
 
-def files_of(folder: str) -> list[Path]:
-    paths = sorted((ROOT / folder).rglob("*.py"))
-    assert paths, f"no source in {folder}"
-    return paths
+class Rule(NamedTuple):
+    """What a room may import.
+
+    Attributes:
+        rooms: Other rooms, all of them below it.
+        libraries: Beside the standard library.
+    """
+
+    rooms: set[str]
+    libraries: set[str]
 
 
-def file_of(module: str) -> Path | None:
-    """Source file of a module of this package; `envs/` lies beside the package."""
-    parts = module.split(".")[1:]
-    base = ROOT if parts[:1] == ["envs"] else ROOT / PACKAGE
-    for path in (base.joinpath(*parts, "__init__.py"), base.joinpath(*parts).with_suffix(".py")):
-        if path.is_file():
-            return path
-    return None
+# From the bottom up: a room may name rooms above this line of its own only.
+RULES = {
+    "basics": Rule(set(), {"huggingface_hub"}),
+    "metrics": Rule(set(), set()),
+    "engines": Rule({"basics"}, {"numpy", "torch", "transformers", "vllm"}),
+    "envs": Rule(
+        {"basics"},
+        {"gymnasium", "jinja2", "numpy", "pyarrow", "tqdm", "datasets"}
+        | {"tokenizers", "transformers", *VERIFIER_LIBRARIES},
+    ),
+    "core": Rule({"basics"}, {"numpy", "torch"}),
+    "methods": Rule({"basics", "core"}, set()),
+    "models": Rule(
+        {"basics", "core", "envs"},
+        {"huggingface_hub", "numpy", "peft", "safetensors", "torch", "transformers"},
+    ),
+    "rollouts": Rule(
+        {"basics", "metrics", "engines", "envs", "core", "models"}, {"gymnasium", "numpy", "ray"}
+    ),
+    "learners": Rule(
+        {"basics", "metrics", "core", "models", "rollouts"}, {"numpy", "pyarrow", "ray", "torch"}
+    ),
+    "evaluation": Rule(
+        {"basics", "metrics", "envs", "core", "rollouts"}, {"numpy", "ray", "scipy"}
+    ),
+    "settings": Rule(
+        {"basics", "metrics", "engines", "envs", "core", "methods", "models", "rollouts"}
+        | {"learners", "evaluation"},
+        {"gymnasium", "pyarrow", "ray", "transformers"},
+    ),
+    "iterations": Rule(
+        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings"}, {"numpy", "ray"}
+    ),
+    "transfers": Rule(
+        {"basics", "metrics", "engines", "envs", "core", "methods", "models", "rollouts"}
+        | {"learners", "settings"},
+        {"ray", "torch"},
+    ),
+    "runs": Rule(
+        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings", "iterations"},
+        {"numpy", "ray", "tensorboard"},
+    ),
+    "reports": Rule({"basics", "metrics", "runs"}, {"numpy"}),
+    "preflight": Rule({"basics", "envs"}, set()),
+    "verify": Rule({"basics", "envs"}, {"tqdm"}),
+    "prefix_rft_config": Rule(
+        {"basics", "engines", "envs", "core", "methods", "rollouts", "settings", "evaluation"}
+        | {"transfers", "prefix_rft"},
+        {"ray"},
+    ),
+    "prefix_rft": Rule(
+        {"basics", "metrics", "envs", "core", "methods", "models", "rollouts", "learners"}
+        | {"evaluation", "settings", "iterations", "transfers", "runs", "preflight"}
+        | {"prefix_rft_config"},
+        {"pyarrow", "ray"},
+    ),
+}
 
 
-def is_type_checking(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-
-
-def statements(path: Path, *, executed_only: bool) -> Iterator[ast.stmt]:
-    """All statements of a file; `executed_only`: those that importing it runs."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.stmt):
-            yield node
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if executed_only and (is_function or is_type_checking(node)):
+def faults_of(house: House) -> list[str]:
+    """What is wrong with the imports of a house."""
+    faults = []
+    for path in house.files():
+        module, imports = house.module_of(path), house.imports_of(path)
+        if module == PACKAGE:
+            continue  # its names load at first use
+        room = room_of(module)
+        if room not in RULES:
+            faults.append(f"{module}: no rule for the room {room!r}")
             continue
-        waiting += ast.iter_child_nodes(node)
+        rule = RULES[room]
+        outside = {m for m in own(imports) if room_of(m) not in rule.rooms | {room}}
+        foreign = third_party(imports) - rule.libraries
+        faults += [f"{module} imports {m}" for m in sorted(outside | foreign)]
+    for circle in circles(house.graph()):
+        if circle != {ALGORITHM, CONFIG}:
+            faults.append(f"circle: {sorted(circle)}")
+    return faults
 
 
-@cache
-def imports_of(path: Path, executed_only: bool = False) -> frozenset[str]:
-    """Modules that a file imports, names of this package resolved to modules."""
-    found = set()
-    for node in statements(path, executed_only=executed_only):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import, import absolutely"
-            found.add(node.module)
-            if node.module.split(".")[0] == PACKAGE:
-                names = {f"{node.module}.{alias.name}" for alias in node.names}
-                found |= {name for name in names if file_of(name)}
-    return frozenset(found)
+def test_every_import_follows_the_rule_of_its_room():
+    assert faults_of(HOUSE) == []
 
 
-def third_party(modules: frozenset[str]) -> set[str]:
-    tops = {module.split(".")[0] for module in modules}
-    return tops - set(sys.stdlib_module_names) - {PACKAGE}
+def test_the_rules_run_downwards():
+    rooms = list(RULES)
+    for number, (room, rule) in enumerate(RULES.items()):
+        above = rule.rooms - set(rooms[:number])
+        # RLlib's own pair: an algorithm's class and the class of its settings name each other.
+        assert above == ({"prefix_rft"} if room == "prefix_rft_config" else set()), room
 
 
-def own(modules: frozenset[str]) -> set[str]:
-    return {module for module in modules if module.startswith(f"{PACKAGE}.")}
+def test_rules_allow_no_more_than_is_used():
+    for room, rule in RULES.items():
+        imports = {
+            module
+            for path in HOUSE.files()
+            if room_of(HOUSE.module_of(path)) == room
+            for module in HOUSE.imports_of(path)
+        }
+        assert rule.rooms == {room_of(m) for m in own(imports)} - {room}, room
+        assert rule.libraries == third_party(imports), room
 
 
-def is_in(module: str, names: set[str]) -> bool:
-    return any(f"{module}.".startswith(f"{PACKAGE}.{name}.") for name in names)
+@pytest.fixture
+def copy(tmp_path) -> House:
+    """A copy of the source that a test may spoil."""
+    shutil.copytree(HOUSE.root / PACKAGE, tmp_path / PACKAGE, symlinks=True)
+    shutil.copytree(HOUSE.root / "envs", tmp_path / "envs")
+    return House(tmp_path)
 
 
-def assert_layer(paths: list[Path], *, libraries: set[str], rooms: set[str]) -> None:
-    """Every import of the files is one of the libraries or rooms of this package."""
-    for path in paths:
-        modules = imports_of(path)
-        foreign = third_party(modules) - libraries
-        assert not foreign, f"{path.relative_to(ROOT)} imports {sorted(foreign)}"
-        outside = {module for module in own(modules) if not is_in(module, rooms)}
-        assert not outside, f"{path.relative_to(ROOT)} imports {sorted(outside)}"
+PLANTED = {
+    "up": ("core/advantages.py", "from prefix_rft_rllib.methods import Method"),
+    "up in a function": ("models/lora.py", "def f():\n    import prefix_rft_rllib.prefix_rft"),
+    "up for types": (
+        "rollouts/runner_engine.py",
+        "if TYPE_CHECKING:\n    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig",
+    ),
+    "to a lower room that it has no use for": (
+        "reports/rollout_log.py",
+        "from prefix_rft_rllib.core import losses",
+    ),
+    "a library": ("core/advantages.py", "import ray"),
+    "a circle in a room": (
+        "basics/text.py",
+        "def f():\n    from prefix_rft_rllib.basics import text_of_planted_circle",
+    ),
+    "a module without a rule": ("planted.py", "import os"),
+    "a room without a rule": ("planted/inner.py", "import os"),
+}
 
 
-def test_core_imports_torch_and_numpy_only():
-    assert_layer(files_of(f"{PACKAGE}/core"), libraries={"torch", "numpy"}, rooms={"core"})
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_violation_is_found(kind, copy):
+    name, line = PLANTED[kind]
+    path = copy.root / PACKAGE / name
+    path.parent.mkdir(exist_ok=True)
+    text = path.read_text() if path.exists() else ""
+    path.write_text(f"{text}\n{line}\n")
+    other = copy.root / PACKAGE / "basics" / "text_of_planted_circle.py"
+    other.write_text("from prefix_rft_rllib.basics import text\n")
+    faults = faults_of(copy)
+    assert len(faults) >= 1
+    module = f"{PACKAGE}.{name.removesuffix('.py').replace('/', '.')}"
+    assert any(module in fault for fault in faults), faults
 
 
-def test_engines_import_no_other_room_and_no_ray():
-    libraries = {"torch", "numpy", "transformers", "vllm"}
-    assert_layer(files_of(f"{PACKAGE}/engines"), libraries=libraries, rooms={"engines"})
-
-
-def test_environments_import_no_ray_no_torch_and_no_other_room():
-    libraries = {"gymnasium", "jinja2", "numpy", "pyarrow", "tqdm", *HEAVY} - {"vllm"}
-    assert_layer(files_of("envs"), libraries=libraries, rooms={"envs", "hub_models"})
-
-
-@pytest.mark.parametrize("folder", ["connectors", "torch"])
-def test_learner_side_knows_no_environment_engine_or_method(folder):
-    rooms = {"core", "connectors", "torch", "metrics", "prefix_rft_learner", "hub_models"}
-    libraries = {"torch", "numpy", "ray", "pyarrow", "peft", "safetensors", "transformers"}
-    libraries |= {"huggingface_hub"}
-    assert_layer(files_of(f"{PACKAGE}/{folder}"), libraries=libraries, rooms=rooms)
-
-
-def test_framework_free_learner_knows_connectors_only():
-    path = ROOT / PACKAGE / "prefix_rft_learner.py"
-    assert_layer([path], libraries={"ray"}, rooms={"core", "connectors"})
-
-
-def test_env_runner_knows_neither_learner_nor_methods():
-    paths = [ROOT / PACKAGE / f"{name}.py" for name in RUNNER]
-    rooms = {"core", "engines", "envs", "connectors", "metrics", *RUNNER}
-    assert_layer(paths, libraries={"gymnasium", "numpy", "ray"}, rooms=rooms)
-
-
-def test_statistics_are_numpy_and_scipy_alone():
-    names = {"evaluation_statistics", "paired_tests", "score_checks"}
-    paths = [ROOT / PACKAGE / f"{name}.py" for name in sorted(names)]
-    assert_layer(paths, libraries={"numpy", "scipy"}, rooms=names)
-
-
-def test_methods_are_made_of_core_pieces_only():
-    assert_layer(files_of(f"{PACKAGE}/methods"), libraries=set(), rooms={"core", "methods"})
+def test_a_planted_circle_between_environments_is_found(copy):
+    path = copy.root / "envs" / "rows" / "messages.py"
+    path.write_text(f"{path.read_text()}\nimport prefix_rft_rllib.envs.rows.row_forms\n")
+    assert any("circle" in fault and "row_forms" in fault for fault in faults_of(copy))
 
 
 def test_the_package_imports_no_example_benchmark_or_test():
-    for folder in (PACKAGE, "envs"):
-        for path in files_of(folder):
-            tops = {module.split(".")[0] for module in imports_of(path)}
-            assert not tops & {"tuned_examples", "benchmarks", "tests"}, path
+    for path in HOUSE.files():
+        tops = {module.split(".")[0] for module in HOUSE.imports_of(path)}
+        assert not tops & {"tuned_examples", "benchmarks", "tests"}, path
+
+
+# Rooms that what a user writes may import; the others may change at any time.
+PUBLIC = {"", "envs", "engines", "evaluation", "methods", "metrics", "prefix_rft"}
+PUBLIC |= {"prefix_rft_config", "preflight", "reports", "runs", "verify", "core"}
 
 
 @pytest.mark.parametrize("folder", ["tuned_examples", "benchmarks"])
 def test_examples_and_benchmarks_use_no_private_names(folder):
-    inner = {"connectors", "torch", "groups", "rollout_report", "setup_checks", "user_view"}
-    if folder == "tuned_examples":
-        inner.add("core")  # benchmarks measure single functions of it
-    # The rows of an update, for the benchmark of the learner.
-    allowed = {f"{PACKAGE}.connectors.episodes"} if folder == "benchmarks" else set()
-    for path in files_of(folder):
-        private = [m for m in own(imports_of(path)) if is_in(m, inner) and m not in allowed]
-        assert not private, f"{path.relative_to(ROOT)} imports {private}"
+    # Benchmarks measure single functions, those of inner rooms too.
+    allowed = PUBLIC - {"core"} if folder == "tuned_examples" else PUBLIC | set(RULES)
+    for path in HOUSE.files_of(folder):
+        private = [m for m in own(HOUSE.imports_of(path)) if room_of(m) not in allowed]
+        assert not private, f"{path.relative_to(HOUSE.root)} imports {private}"
         for node in statements(path, executed_only=False):
             if isinstance(node, ast.ImportFrom) and node.module.startswith(PACKAGE):
                 assert not [a.name for a in node.names if a.name.startswith("_")], path
@@ -172,27 +219,30 @@ def modules_loaded_by(module: str) -> set[str]:
         if name in loaded:
             continue
         loaded.add(name)
-        if name.split(".")[0] == PACKAGE and (path := file_of(name)):
-            waiting += imports_of(path, executed_only=True)
+        if name.split(".")[0] == PACKAGE and (path := HOUSE.file_of(name)):
+            waiting += HOUSE.imports_of(path, executed_only=True)
             waiting += [name.rsplit(".", 1)[0]] if "." in name else []
     return loaded
 
 
-def test_importing_the_package_loads_no_heavy_library():
-    loaded = modules_loaded_by(PACKAGE)
+@pytest.mark.parametrize("name", ["", "envs", "reports", *COMMANDS])
+def test_importing_the_doors_loads_no_heavy_library(name):
+    module = f"{PACKAGE}.{name}" if name else PACKAGE
+    loaded = modules_loaded_by(module)
     assert f"{PACKAGE}.envs.token_env" in loaded, "the walk must follow imports"
-    assert not {module for module in loaded if module.split(".")[0] in HEAVY}
-
-
-def test_every_folder_of_the_package_has_a_rule():
-    folders = {path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")}
-    assert folders == set(FOLDERS)
+    heavy = {m for m in loaded if m.split(".")[0] in HEAVY}
+    assert not heavy
 
 
 def test_importing_the_package_loads_none_of_its_commands():
     # Python warns about `python -m` of a module that its package has imported.
-    paths = [path for folder in (PACKAGE, "envs") for path in files_of(folder)]
-    commands = [path for path in paths if 'if __name__ == "__main__"' in path.read_text()]
+    commands = [p for p in HOUSE.files() if 'if __name__ == "__main__"' in p.read_text()]
     assert len(commands) >= 3
-    loaded = {file_of(module) for module in own(frozenset(modules_loaded_by(PACKAGE)))}
+    loaded = {HOUSE.file_of(module) for module in own(modules_loaded_by(PACKAGE))}
     assert not loaded & set(commands)
+
+
+def test_the_doors_are_all_that_lies_at_the_top():
+    doors = {path.stem for path in (HOUSE.root / PACKAGE).glob("*.py")} - {"__init__"}
+    assert doors == {"metrics", "prefix_rft", "prefix_rft_config", *COMMANDS}
+    assert all(Path(path).suffix == ".py" for path in HOUSE.files())

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.random_draws import stable_hash, uniform
 from prefix_rft_rllib.basics.shares import check_at_least, check_fraction, floor_share
 from prefix_rft_rllib.core.prefix_schedules import CosineLow, Schedule, Window
@@ -302,3 +303,7 @@ def _plan_rollout(sampler: PrefixSampler, group: GroupSpec, member: int) -> Plan
         window_low=window.low,
         window_high=window.high,
     )
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, {"Rollout": "PlannedRollout"}, name)

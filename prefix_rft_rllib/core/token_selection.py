@@ -10,11 +10,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.shares import ceil_share, check_fraction
 from prefix_rft_rllib.core.shown_columns import shown_to
 from prefix_rft_rllib.core.token_draws import hash_uniform
@@ -203,3 +204,7 @@ def _highest(priorities: Tensor, places: Tensor, count: int) -> Tensor:
     places, order = torch.sort(places)
     ranking = torch.sort(priorities[order], descending=True, stable=True).indices
     return places[ranking[:count]]
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, {"Pool": "Collectives"}, name)
