@@ -6,8 +6,7 @@ import gymnasium as gym
 import pytest
 
 from prefix_rft_rllib.envs import CodeEnv, TokenEnv, load_problem_set
-from prefix_rft_rllib.envs.demonstrations import answer_cut
-from prefix_rft_rllib.envs.demonstrations.answer_cut import last_code_line
+from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut, last_code_line
 from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import Verdict, load_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task, pack_task, unpack_task

@@ -3,12 +3,12 @@
 import pytest
 
 from prefix_rft_rllib import metrics
-from prefix_rft_rllib.rollouts import row_data
-from prefix_rft_rllib.rollouts.row_data import build_episode
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.core.prefix_schedules import UniformWindow
 from prefix_rft_rllib.envs.problems import Problem
 from prefix_rft_rllib.iterations.groups import Group
+from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.row_data import build_episode
 from prefix_rft_rllib.runs.rollout_report import imitation_metrics, rollout_metrics, rollout_records
 
 END = 9
