@@ -193,18 +193,18 @@ class PrefixRFT(Algorithm):
         """Sample all planned rollouts; returns the complete groups to train on.
 
         Groups without signal are replaced by groups of other problems, in as many rounds as the
-        config allows; what is still silent after the last one stays.
+        config allows; what still has none after the last one stays.
         """
         with self._timed(ENV_RUNNER_SAMPLING_TIMER, metrics.SAMPLING_TIME):
             groups = self._sampler.groups(plan)
             sampled = list(groups)
             for _ in range(plan.num_resampling_rounds):
-                silent = [i for i, group in enumerate(groups) if not group.has_signal]
-                if not silent:
+                without_signal = [i for i, group in enumerate(groups) if not group.has_signal]
+                if not without_signal:
                     break
-                fresh = sampled_groups(self, plan.replacements(len(silent), sampled))
+                fresh = sampled_groups(self, plan.replacements(len(without_signal), sampled))
                 sampled += fresh
-                for index, group in zip(silent, fresh, strict=True):
+                for index, group in zip(without_signal, fresh, strict=True):
                     groups[index] = group
         self._feedback.observe(sampled)
         episodes = [episode for group in sampled for episode in group.episodes]

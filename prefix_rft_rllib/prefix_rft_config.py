@@ -144,7 +144,7 @@ class PrefixRFTConfig(DerivedSettings):
                 with a directory. A run reads the commit that it stands for at the start.
             method: Name of a method in `prefix_rft_rllib.methods` (or a `Method`).
             method_config: Keyword arguments of that method's function, as plain data.
-            group_size: Rollouts per problem, hybrid ones included.
+            group_size: Rollouts per problem, the prefix rollout included.
             num_problems_per_iteration: Problems sampled per iteration, over all env runners.
             num_problems_per_minibatch: Problems per optimizer step, over all learners. Must
                 divide `num_problems_per_iteration`.

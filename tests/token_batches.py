@@ -149,7 +149,7 @@ class ThreadPool(Collectives):
 
 
 def run_learners(shares, function):
-    """Call `function(columns, pool)` on one thread per share of the rows."""
+    """Call `function(columns, collectives)` on one thread per share of the rows."""
     shared, barrier = {}, threading.Barrier(len(shares))
     results = [None] * len(shares)
 

@@ -152,7 +152,7 @@ class Selection(NamedTuple):
 
 
 def select_tokens(
-    keep: Keep, columns: TokenColumns, is_region: Tensor, pool: Collectives | None = None
+    keep: Keep, columns: TokenColumns, is_region: Tensor, collectives: Collectives | None = None
 ) -> Selection:
     """Apply a selection to a region of the global minibatch.
 
@@ -165,7 +165,7 @@ def select_tokens(
         keep: The selection.
         columns: This learner's rows.
         is_region: True where a token may be chosen. Shape (B, T), bool.
-        pool: The learners that share the minibatch; one by default.
+        collectives: The learners that share the minibatch; one by default.
 
     Returns:
         The kept tokens among this learner's rows, and the global counts.
@@ -174,15 +174,15 @@ def select_tokens(
         ValueError: If a selection reads a column that is not there or that it does not declare, or
             an entropy that is not a number.
     """
-    pool = pool or Collectives()
+    collectives = collectives or Collectives()
     priority = keep.priority(shown_to(keep, columns))
     if priority is None:
-        num_region_tokens = pool.sum(int(is_region.sum()))
+        num_region_tokens = collectives.sum(int(is_region.sum()))
         return Selection(is_region, num_region_tokens, num_region_tokens)
     own_priority = priority[is_region]
     own_place = _places(columns)[is_region]
-    places = pool.all_gather_1d(own_place)
-    priorities = pool.all_gather_1d(own_priority)
+    places = collectives.all_gather_1d(own_place)
+    priorities = collectives.all_gather_1d(own_priority)
     if bool(priorities.isnan().any()):
         raise ValueError(
             "A token to select from has the entropy NaN; the policy's logits overflow."

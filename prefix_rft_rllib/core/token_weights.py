@@ -32,7 +32,11 @@ class Scale(abc.ABC):
 
     @abc.abstractmethod
     def divisor(
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
+        self,
+        columns: TokenColumns,
+        is_region: Tensor,
+        max_response_tokens: int,
+        collectives: Collectives,
     ) -> Tensor:
         """The number each row's weights are divided by.
 
@@ -40,7 +44,7 @@ class Scale(abc.ABC):
             columns: This learner's rows.
             is_region: The rule's region, kept or not. Shape (B, T), bool.
             max_response_tokens: T_max.
-            pool: The learners that share the minibatch. Every learner makes the same calls.
+            collectives: The learners that share the minibatch. Every learner makes the same calls.
 
         Returns:
             Shape (B,), float64. Of no meaning for rows without a token of the region.
@@ -56,11 +60,15 @@ class ConstantLength(Scale):
     """
 
     def divisor(  # noqa: D102
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
+        self,
+        columns: TokenColumns,
+        is_region: Tensor,
+        max_response_tokens: int,
+        collectives: Collectives,
     ) -> Tensor:
-        num_members = pool.sum(int(columns.is_member.sum()))
+        num_members = collectives.sum(int(columns.is_member.sum()))
         # Counted over the learners too: all of them raise, or none.
-        num_tokens = pool.sum(int(is_region.sum()))
+        num_tokens = collectives.sum(int(is_region.sum()))
         if num_members == 0 and num_tokens > 0:
             raise ValueError(
                 "`ConstantLength` divides by the number of rollouts, but this minibatch has none. "
@@ -80,9 +88,13 @@ class TokenMean(Scale):
     """
 
     def divisor(  # noqa: D102
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
+        self,
+        columns: TokenColumns,
+        is_region: Tensor,
+        max_response_tokens: int,
+        collectives: Collectives,
     ) -> Tensor:
-        num_tokens = pool.sum(int(is_region.sum()))
+        num_tokens = collectives.sum(int(is_region.sum()))
         return torch.full_like(columns.advantage, num_tokens, dtype=torch.float64)
 
 
@@ -95,9 +107,13 @@ class SequenceMean(Scale):
     """
 
     def divisor(  # noqa: D102
-        self, columns: TokenColumns, is_region: Tensor, max_response_tokens: int, pool: Collectives
+        self,
+        columns: TokenColumns,
+        is_region: Tensor,
+        max_response_tokens: int,
+        collectives: Collectives,
     ) -> Tensor:
-        num_rows = pool.sum(int(is_region.any(dim=1).sum()))
+        num_rows = collectives.sum(int(is_region.any(dim=1).sum()))
         return is_region.sum(dim=1).to(torch.float64) * num_rows
 
 
@@ -257,7 +273,7 @@ def prepare_weights(
     *,
     max_response_tokens: int,
     iteration: int = 0,
-    pool: Collectives | None = None,
+    collectives: Collectives | None = None,
 ) -> PreparedWeights:
     """Fold advantages, selections and scales of one global minibatch into static weights.
 
@@ -267,8 +283,8 @@ def prepare_weights(
             selection reads what it writes.
         max_response_tokens: T_max.
         iteration: Training iteration, from 0, for values on a schedule.
-        pool: The learners that share the minibatch; one by default. All of them must call this
-            function.
+        collectives: The learners that share the minibatch; one by default. All of them must call
+            this function.
 
     Returns:
         The weights of this learner's rows. Weights are global: the *sum* of the learners' losses
@@ -279,15 +295,15 @@ def prepare_weights(
         ValueError: If a selection or a scale does not fit the minibatch, or a piece reads a column
             that is not there or that it does not declare.
     """
-    pool = pool or Collectives()
+    collectives = collectives or Collectives()
     assert columns.row_index.unique().numel() == columns.num_rows, "row_index must be unique"
     is_active = torch.zeros_like(columns.is_member)
     prepared = []
     for rule in rules:
         is_region = columns.in_region(rule.region)
         assert not bool(is_region[:, :1].any()), "no logits predict position 0; it is prompt"
-        selection = select_tokens(rule.keep, columns, is_region, pool)
-        divisor = rule.scale.divisor(columns, is_region, max_response_tokens, pool)
+        selection = select_tokens(rule.keep, columns, is_region, collectives)
+        divisor = rule.scale.divisor(columns, is_region, max_response_tokens, collectives)
         base = token_values(rule, columns, iteration)
         # One rounding to float32, whatever the order of the factors.
         scaled = base / divisor[:, None]

@@ -42,9 +42,9 @@ def prefix_rft(
     """Some rollouts of a group continue a demonstration's beginning (Prefix-RFT).
 
     Their prefix is a share of the demonstration, drawn evenly from a window that opens: its lower
-    end falls along half a cosine, its upper end stays. Given and sampled tokens alike are worth the
-    rollout's reward minus the group's mean; of the given ones, only those at which the policy was
-    least certain count.
+    end falls along half a cosine, its upper end stays. Prefix and sampled tokens alike are worth
+    the rollout's reward minus the group's mean; of the prefix tokens, only those at which the
+    policy was least certain count.
 
     Source: arXiv 2507.01679, Sec. 3 and App. A.2.
 

@@ -7,10 +7,10 @@ from typing import Any
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from prefix_rft_rllib import metrics
-from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.core.prefix_schedules import Window
 from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, NO_ISOLATION, SCORED, Verdict
 from prefix_rft_rllib.iterations.groups import Group
+from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.runs.rollout_records import RolloutRecord
 
 
@@ -25,7 +25,7 @@ def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str,
         Numbers by key; means over nothing are left out.
     """
     pairs = [pair for g in groups for pair in zip(g.planned, g.episodes, strict=True)]
-    hybrids = [(rollout, episode) for rollout, episode in pairs if rollout.has_prefix]
+    with_prefix = [(rollout, episode) for rollout, episode in pairs if rollout.has_prefix]
     plain = [episode for rollout, episode in pairs if not rollout.has_prefix]
     # A prefix may be cut to nothing: drawn, but the rollout starts from the prompt.
     drawn = [rollout for rollout, _ in pairs if rollout.prefix_fraction > 0]
@@ -34,7 +34,7 @@ def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str,
     verdicts = Counter(episode.custom_data[row_data.VERDICT] for _, episode in pairs)
     means: dict[str, list[float]] = {
         metrics.REWARD_MEAN: [float(e.get_return()) for _, e in pairs],
-        metrics.REWARD_PREFIX_MEAN: [float(e.get_return()) for _, e in hybrids],
+        metrics.REWARD_PREFIX_MEAN: [float(e.get_return()) for _, e in with_prefix],
         metrics.REWARD_PLAIN_MEAN: [float(e.get_return()) for e in plain],
         metrics.PREFIX_FRACTION_MEAN: [r.prefix_fraction for r in drawn],
         metrics.PREFIX_TOKENS_DRAWN_MEAN: [r.drawn_prefix_tokens for r in drawn],
@@ -51,7 +51,7 @@ def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str,
         metrics.NUM_GROUPS: len(groups),
         metrics.NUM_GROUPS_WITH_SIGNAL: sum(group.has_signal for group in groups),
         metrics.NUM_ROLLOUTS: len(pairs),
-        metrics.NUM_PREFIX_ROLLOUTS: len(hybrids),
+        metrics.NUM_PREFIX_ROLLOUTS: len(with_prefix),
         metrics.NUM_PREFIXES_CUT: sum(rollout.was_cut for rollout in drawn),
         metrics.NUM_SAMPLED_TOKENS: num_tokens - num_given,
     }

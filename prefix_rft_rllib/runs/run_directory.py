@@ -21,7 +21,13 @@ from prefix_rft_rllib.runs.rollout_records import (
 )
 from prefix_rft_rllib.runs.tensorboard_events import TensorBoardEvents, remove_events_after
 
-__all__ = ["PlannedRolloutRecord", "RunDirectory", "read_metrics", "read_minibatches", "read_rollouts"]
+__all__ = [
+    "RolloutRecord",
+    "RunDirectory",
+    "read_metrics",
+    "read_minibatches",
+    "read_rollouts",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -66,12 +66,14 @@ def choose_samples(records: Sequence[RolloutRecord]) -> dict[str, RolloutRecord]
         The first rollout with a prefix and the first without, of the first group that has both;
         else the first of each kind. Demonstration rows are not shown.
     """
-    hybrid = {r.group_id: r for r in reversed(records) if r.num_prefix_tokens and _is_rollout(r)}
+    with_prefix = {
+        r.group_id: r for r in reversed(records) if r.num_prefix_tokens and _is_rollout(r)
+    }
     plain = {r.group_id: r for r in reversed(records) if not r.num_prefix_tokens and _is_rollout(r)}
     groups = [r.group_id for r in records]
-    both = next((g for g in groups if g in hybrid and g in plain), None)
+    both = next((g for g in groups if g in with_prefix and g in plain), None)
     samples = {}
-    for tag, candidates in ((SAMPLE_WITH_PREFIX, hybrid), (SAMPLE_PLAIN, plain)):
+    for tag, candidates in ((SAMPLE_WITH_PREFIX, with_prefix), (SAMPLE_PLAIN, plain)):
         first = both if both is not None else next((g for g in groups if g in candidates), None)
         if first is not None:
             samples[tag] = candidates[first]

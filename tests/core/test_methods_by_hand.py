@@ -37,7 +37,7 @@ def check(objective, columns, logp, *, loss, grad, iteration=0):
 def test_prefix_rft_by_hand():
     # Group 1: rewards 1 (hybrid) and 0, mean 1/2: A = 1/2, -1/2. Group 2: both 0: A = 0.
     # Divisor 4 rows * T_max 10 = 40. Five prefix tokens, ceil(0.2 * 5) = 1 keeps its weight: that
-    # of entropy 2.5 (row 0, position 3); the prefix of the silent group is in the pool.
+    # of entropy 2.5 (row 0, position 3); the prefix of the group without signal is ranked too.
     method = build("prefix_rft")
     (objective,) = method.objectives()
     columns = credited(

@@ -131,7 +131,7 @@ def test_learners_take_the_decision_of_one_learner(columns, percent, kind, num_l
     shares = [columns.rows(owner == learner) for learner in range(num_learners)]
     shares[-1] = widen(shares[-1], 2)
     results = run_learners(
-        shares, lambda share, pool: select_tokens(keep, share, share.is_prefix, pool)
+        shares, lambda share, collectives: select_tokens(keep, share, share.is_prefix, collectives)
     )
     width = columns.input_ids.shape[1]
     for learner, result in enumerate(results):

@@ -58,9 +58,9 @@ def test_constant_length_without_rollouts_is_refused_by_every_learner():
     shares = [columns.rows(torch.tensor(rows, dtype=torch.int64)) for rows in ([0], [1], [])]
     a_rule = rule("demonstration", "imitation", Constant(1.0))
 
-    def refusal(share, pool):
+    def refusal(share, collectives):
         try:
-            return prepare_weights((a_rule,), share, max_response_tokens=8, pool=pool)
+            return prepare_weights((a_rule,), share, max_response_tokens=8, collectives=collectives)
         except ValueError as error:
             return str(error)
 
@@ -153,7 +153,9 @@ def test_learners_prepare_the_weights_of_one_learner(columns, data):
     shares = [columns.rows(owner == learner) for learner in range(3)]
     results = run_learners(
         shares,
-        lambda share, pool: prepare_weights(rules, share, max_response_tokens=9, pool=pool),
+        lambda share, collectives: prepare_weights(
+            rules, share, max_response_tokens=9, collectives=collectives
+        ),
     )
     for learner, result in enumerate(results):
         for own, reference in zip(result.rules, alone.rules, strict=True):

@@ -182,8 +182,10 @@ def test_schedules_of_a_stage_count_from_its_first_iteration(config, iteration, 
     one = plan_of(config, TWO_STAGES, iteration)
     assert one.window is not None
     assert one.window.low == pytest.approx(low, abs=1e-12)
-    hybrids = [group.planned[0] for group in one.groups()]
-    assert [hybrid.window_low for hybrid in hybrids] == pytest.approx([low] * 6, abs=1e-12)
+    prefix_rollouts = [group.planned[0] for group in one.groups()]
+    assert [rollout.window_low for rollout in prefix_rollouts] == pytest.approx(
+        [low] * 6, abs=1e-12
+    )
 
 
 def test_problems_and_draws_go_by_the_iteration_of_the_run_in_every_stage(config):
@@ -204,8 +206,8 @@ def test_an_adaptive_window_is_that_of_the_feedback_with_the_problems_offset(con
     # Met twice, 0.8 below the mean in sum: 0.5 * 0.8 / (2 + 2) = 0.1 more of its demonstration.
     assert lows == pytest.approx([0.5] + [0.4] * 5)
     for group in one.groups():
-        hybrid = group.planned[0]
-        assert hybrid.window_low <= hybrid.prefix_fraction <= hybrid.window_high
+        rollout = group.planned[0]
+        assert rollout.window_low <= rollout.prefix_fraction <= rollout.window_high
 
 
 def test_a_plan_keeps_its_window_when_the_feedback_goes_on(config):

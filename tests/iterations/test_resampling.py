@@ -38,10 +38,10 @@ def test_groups_without_signal_are_replaced_by_groups_of_other_problems(make_con
         make_config, tmp_path / "2", 2, env_config, max_resampling_rounds=2, **settings
     )
     # The first iteration samples the same groups first.
-    num_silent = 4 - before[0]["rollouts/num_groups_with_signal"]
-    assert num_silent > 0
+    num_without_signal = 4 - before[0]["rollouts/num_groups_with_signal"]
+    assert num_without_signal > 0
     assert before[0]["rollouts/num_groups_replaced"] == 0
-    assert numbers[0]["rollouts/num_groups_replaced"] >= num_silent
+    assert numbers[0]["rollouts/num_groups_replaced"] >= num_without_signal
     for row, rows in zip(numbers, records, strict=True):
         # What was sampled is counted, what was replaced too; what is trained is one batch.
         num_sampled = row["rollouts/num_groups"]
@@ -52,9 +52,9 @@ def test_groups_without_signal_are_replaced_by_groups_of_other_problems(make_con
         assert len(rows) == 16
         assert max(groups) < num_sampled
         assert len({group[0].problem_id for group in groups.values()}) == 4
-        silent = [group for group in groups.values() if len({r.reward for r in group}) == 1]
-        assert 4 - len(silent) == row["rollouts/num_groups_with_signal"]
-        assert row["learner/num_trained_rows"] == 16 - 4 * len(silent)
+        without_signal = [group for group in groups.values() if len({r.reward for r in group}) == 1]
+        assert 4 - len(without_signal) == row["rollouts/num_groups_with_signal"]
+        assert row["learner/num_trained_rows"] == 16 - 4 * len(without_signal)
         assert {record.minibatch for record in rows} == {0, 1}
 
 

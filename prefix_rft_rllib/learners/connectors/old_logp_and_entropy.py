@@ -24,7 +24,7 @@ def _no_row(columns: dict[str, Any]) -> torch.Tensor:
 class OldLogpAndEntropy(ConnectorV2):
     """Adds `old_logp` and `entropy` of all rows by one pass without gradients.
 
-    Rows without weight take part too: prefix tokens of every row are in the pool of the entropy
+    Rows without weight take part too: prefix tokens of every row are ranked by the entropy
     selection (Prefix-RFT, Sec. 3). With a reference model its log-probabilities are added.
 
     Args:

@@ -44,7 +44,7 @@ class Parallelism:
             return contextlib.nullcontext()
         return module.no_sync()
 
-    def num_forward_passes(self, own: int, pool: LearnerCollectives) -> int:
+    def num_forward_passes(self, own: int, collectives: LearnerCollectives) -> int:
         """How many passes without gradients a learner makes that needs `own`."""
         return own
 
@@ -107,9 +107,9 @@ class Sharded(Parallelism):
         """Every pass adds to the shares; whole gradients never exist."""
         return contextlib.nullcontext()
 
-    def num_forward_passes(self, own: int, pool: LearnerCollectives) -> int:
+    def num_forward_passes(self, own: int, collectives: LearnerCollectives) -> int:
         """As many as the learner that needs most."""
-        return pool.max(own)
+        return collectives.max(own)
 
     def total_norm(self, gradients: Iterable[Tensor]) -> float:
         """Over the shares of all learners."""

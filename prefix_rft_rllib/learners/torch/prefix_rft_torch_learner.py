@@ -51,7 +51,9 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
         # which shows reads of memory never written and changes nothing else.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         several = self.config.num_learners > 1
-        self._pool = DistributedCollectives(self._device) if several else LearnerCollectives()
+        self._collectives = (
+            DistributedCollectives(self._device) if several else LearnerCollectives()
+        )
         self._max_response_tokens = self.config.max_response_tokens
         self._report = UpdateReport()
         self._schedule_iteration = 0
@@ -59,7 +61,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
 
     @override(PrefixRFTLearner)
     def num_forward_passes(self, own: int) -> int:
-        return self._parallelism.num_forward_passes(own, self._pool)
+        return self._parallelism.num_forward_passes(own, self._collectives)
 
     @override(PrefixRFTLearner)
     def rows_without_old_policy_pass(self, columns: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -124,9 +126,9 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
             columns,
             max_response_tokens=self._max_response_tokens,
             iteration=self._schedule_iteration,
-            pool=self._pool,
+            collectives=self._collectives,
         )
-        num_response_tokens = self._pool.sum(int(columns.is_response.sum()))
+        num_response_tokens = self._collectives.sum(int(columns.is_response.sum()))
         for parameter in self._params.values():
             parameter.grad = None
         loss = torch.zeros((), device=self._device)
@@ -169,7 +171,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
             )
         ]
         filler = _Part(torch.zeros(1, dtype=torch.int64), lengths[0], counts=False)
-        missing = max(1, self._pool.max(len(parts))) - len(parts)
+        missing = max(1, self._collectives.max(len(parts))) - len(parts)
         return [filler] * missing + parts
 
     def _backward(self, columns: TokenColumns, part: _Part, micro: dict[str, Any]) -> torch.Tensor:
@@ -182,7 +184,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
         losses = self.compute_losses(fwd_out=fwd_out, batch={DEFAULT_MODULE_ID: micro})
         loss = losses[DEFAULT_MODULE_ID]
         # Weights are global; DDP averages gradients over learners.
-        (loss * self._pool.size).backward()
+        (loss * self._collectives.size).backward()
         return loss.detach()
 
     @override(Learner)
@@ -258,7 +260,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
                 "objective": self._objective.name,
                 "minibatch": int(rows[row_data.MINIBATCH][0]),
                 "step": self._step - 1,
-                "loss": float(self._pool.sum_values(torch.tensor(loss))),
+                "loss": float(self._collectives.sum_values(torch.tensor(loss))),
                 "grad_norm": grad_norm,
                 "lr": lr,
             },
@@ -278,7 +280,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
 
         RLlib's own schedule over time steps is not stepped: `_optimizer_step` sets the rate.
         """
-        for name, value in self._report.results(self._pool).items():
+        for name, value in self._report.results(self._collectives).items():
             self.metrics.log_value((DEFAULT_MODULE_ID, name), value, reduce="mean")
 
 

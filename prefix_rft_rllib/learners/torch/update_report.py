@@ -152,14 +152,14 @@ class UpdateReport:
         self.add(f"{name}/sum", torch.where(mask, values, 0.0).sum(dtype=torch.float64))
         self.add(f"{name}/count", mask.sum())
 
-    def results(self, pool: LearnerCollectives) -> dict[str, float]:
+    def results(self, collectives: LearnerCollectives) -> dict[str, float]:
         """Metrics of the whole update over all learners; means without a token are left out.
 
         A collective: every learner calls it once per update.
         """
         names = sorted(self._sums)
         local = torch.tensor([float(self._sums[name]) for name in names], dtype=torch.float64)
-        totals = dict(zip(names, pool.sum_values(local).tolist(), strict=True))
+        totals = dict(zip(names, collectives.sum_values(local).tolist(), strict=True))
         results = {name: value for name, value in totals.items() if "/" not in name}
         results |= self.global_sums
         num_left_out = int(self.global_sums[metrics.NUM_NONFINITE_STEPS])
@@ -173,5 +173,7 @@ class UpdateReport:
             if totals[f"{name}/count"] > 0:
                 results[name] = totals[f"{name}/sum"] / totals[f"{name}/count"]
         if metrics.ENGINE_LOGP_GAP_MEAN in results:
-            results[metrics.ENGINE_LOGP_GAP_MAX] = float(pool.max_values(self._max_gap.cpu()))
+            results[metrics.ENGINE_LOGP_GAP_MAX] = float(
+                collectives.max_values(self._max_gap.cpu())
+            )
         return results

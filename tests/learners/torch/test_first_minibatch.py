@@ -21,7 +21,7 @@ PICTURES = [
 ADVANTAGES = [0.5, -0.5, 0.25, 0.0, 0.0, -0.25, 0.75, -0.5, 0.0]
 MINIBATCHES = [0, 0, 0, 0, 0, 1, 1, 1, 1]
 NEEDS_NO_PASS = {
-    # Prefixes are in the pool of the entropy selection; row 3 has no advantage.
+    # The entropy selection ranks the prefix tokens of all rows; row 3 has no advantage.
     "prefix_rft": [1, 2],
     "update_all": [0, 1, 2],
     "rl_with_sft_loss": [0, 1, 2, 4],

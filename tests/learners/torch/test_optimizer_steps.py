@@ -21,7 +21,7 @@ from tests.learners.torch.learners import (
 )
 
 
-def silent_group(minibatch=0):
+def group_without_signal(minibatch=0):
     """A group without signal: nothing moves the policy."""
     return make_rows(["xxxpppprrrrr", "xxxrrrr"], [0.0, 0.0], [minibatch] * 2)
 
@@ -55,7 +55,7 @@ def test_the_first_step_is_adamw_by_hand(tiny_config):
 def test_a_minibatch_without_signal_takes_a_step_with_zero_gradient(tiny_config):
     learner = build_learner(tiny_config.training(lr=0.01, weight_decay=0.1))
     steps = record_steps(learner)
-    results = update(learner, silent_group())
+    results = update(learner, group_without_signal())
     (step,) = steps
     assert all(not gradient.any() for gradient in step.gradients.values())
     assert results[metrics.LOSS] == 0.0

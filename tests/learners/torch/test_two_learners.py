@@ -118,7 +118,7 @@ def shards_of(rows):
 
 
 def test_two_learners_have_the_gradient_and_the_metrics_of_one(group, tiny_config):
-    # Prefixes on both sides: the pool of the selection is global.
+    # Prefixes on both sides: the selection is among the global minibatch.
     assert shards_of(two_groups()) == [[0, 3], [1, 2]]
     results = check_two_are_as_one(group, tiny_config, two_groups())
     assert results[metrics.NUM_KEPT_PREFIX_TOKENS] == 2
@@ -126,10 +126,10 @@ def test_two_learners_have_the_gradient_and_the_metrics_of_one(group, tiny_confi
 
 def test_negative_control_a_selection_per_learner_is_another_gradient(group, tiny_config):
     def take_alone(learner):
-        learner._pool.all_gather_1d = lambda values: values
+        learner._collectives.all_gather_1d = lambda values: values
 
     def take_together(learner):
-        del learner._pool.all_gather_1d
+        del learner._collectives.all_gather_1d
 
     on_each(group, take_alone)
     try:

@@ -116,15 +116,15 @@ def test_the_gradient_does_not_depend_on_the_order_of_rows(config):
     assert_same(one_gradient(config, permuted), one_gradient(config, rows), tolerance=1e-6)
 
 
-def with_silent_group():
-    """Two groups; all rewards of the second are equal, but its prefix is in the pool."""
+def with_group_without_signal():
+    """Two groups; all rewards of the second are equal, but its prefix tokens are ranked too."""
     return make_rows(
         ["xxxpppprrrrr", "xxxrrrrrrrr", "xxpppppprrr", "xxrrrr"], [0.5, -0.5, 0.0, 0.0]
     )
 
 
 def test_rows_without_weight_may_be_skipped(config, monkeypatch):
-    rows = with_silent_group()
+    rows = with_group_without_signal()
     learner = build_learner(config)
     steps = record_steps(learner)
     results = update(learner, rows)
@@ -138,15 +138,15 @@ def test_rows_without_weight_may_be_skipped(config, monkeypatch):
     assert_same(one_gradient(config, rows), skipped, tolerance=1e-6)
 
 
-def test_prefixes_of_silent_groups_are_in_the_pool_of_the_selection(config):
-    with_group, without = with_silent_group(), with_silent_group()[:2]
-    # 10 prefix tokens in the pool: 2 are kept, wherever they are; of the first group's 4 alone: 1.
+def test_prefixes_of_groups_without_signal_are_ranked_too(config):
+    with_group, without = with_group_without_signal(), with_group_without_signal()[:2]
+    # Of 10 prefix tokens 2 are kept, wherever they are; of the first group's 4 alone: 1.
     assert update(build_learner(config), with_group)[metrics.NUM_KEPT_PREFIX_TOKENS] == 2
     assert update(build_learner(config), without)[metrics.NUM_KEPT_PREFIX_TOKENS] == 1
 
 
 def test_the_entropy_bonus_adds_the_gradient_of_the_plain_formula(config):
-    rows = with_silent_group()
+    rows = with_group_without_signal()
     policy = one_gradient(config, rows)
     model = slow_update.load_float64(config.model_path)
     mean = slow_update.sampled_token_mean(
@@ -162,7 +162,7 @@ def test_the_entropy_bonus_adds_the_gradient_of_the_plain_formula(config):
 
 def test_the_kl_term_adds_the_gradient_of_the_plain_formula(config):
     config.training(lr=0.02)
-    rows = with_silent_group()
+    rows = with_group_without_signal()
     learner = build_learner(config.copy().training(kl_coeff=0.3))
     steps = record_steps(learner)
     reference = {
