@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 METHOD ?= prefix_rft
 SEED ?= 0
-CODE := prefix_rft_rllib envs tuned_examples tests benchmarks setup.py
+CODE := prefix_rft_rllib envs tuned_examples tests benchmarks docs setup.py
 
 .PHONY: install quickstart test test-slow lint check format docs bench bench-gpu clean
 
@@ -67,8 +67,9 @@ format: install
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-# The page of all methods, written from their docstrings.
+# The page of all methods and the README's house plan, written from docstrings.
 docs: install
+	$(BIN)/python docs/house_plan.py
 	$(BIN)/python -m prefix_rft_rllib.methods.page > docs/methods.md.new
 	mv docs/methods.md.new docs/methods.md
 

@@ -1,4 +1,15 @@
-"""Prefix-RFT (arXiv 2507.01679) as an RLlib algorithm."""
+"""Prefix-RFT (arXiv 2507.01679) as an RLlib algorithm.
+
+One iteration, and the process in which each stop lies (docs/data_path.md has the table of them):
+
+    driver          plan ─────────┐                    ┌──► credit ───────┐
+                                  ▼                    │                  ▼
+    env runners             reset ──► roll out ──► verify                 │
+                                        ▲                                 │
+    learners                            └── new weights ◄── step ◄── weigh, loss
+
+What later iterations learn from earlier ones beside the weights is `iterations.carried_over`.
+"""
 
 import contextlib
 import time
@@ -132,7 +143,7 @@ class PrefixRFT(Algorithm):
 
     @override(Algorithm)
     def training_step(self) -> None:
-        """One iteration; the rows of the house plan's table, in their order."""
+        """One iteration; the stops of docs/data_path.md, in their order."""
         with self._timed(TRAINING_STEP_TIMER, metrics.ITERATION_TIME):
             plan = self._plan_step()  # stage, problems, prefix lengths, demonstration rows
             groups = self._sample_groups(plan)  # reset, roll out, reward

@@ -4,6 +4,8 @@ import ast
 import importlib
 import importlib.util
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -94,3 +96,19 @@ def test_the_names_of_the_package_are_there_after_a_plain_import():
         assert getattr(package, name) is not None
     assert package.PrefixRFTConfig().algo_class is package.PrefixRFT
     assert importlib.util.find_spec("prefix_rft_rllib.methods") is not None
+
+
+def test_the_house_plan_of_the_readme_is_that_of_the_docstrings():
+    command = [sys.executable, str(ROOT / "docs" / "house_plan.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run `make docs`"
+
+
+def test_the_house_plan_names_every_room_and_door():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    package = ROOT / "prefix_rft_rllib"
+    rooms = {path.parent for path in package.glob("*/__init__.py")} - {package / "envs"}
+    rooms |= {path.parent for path in (ROOT / "envs").glob("*/__init__.py")}
+    doors = set(package.glob("*.py")) - {package / "__init__.py"}
+    for path in rooms | doors:
+        name = path.relative_to(ROOT).as_posix() + ("/" if path in rooms else "")
+        assert f"`{name}`" in text, name
