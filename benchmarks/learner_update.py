@@ -34,6 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 import prefix_rft_rllib.rollouts.row_data as row_data
 from prefix_rft_rllib import PrefixRFTConfig
+from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 
 NUM_ROWS = 128
@@ -107,7 +108,13 @@ def episodes_of(rows: list[Row]) -> list[SingleAgentEpisode]:
         logps = np.full(len(row.response), -1.0)
         logps[: row.num_prefix] = np.nan
         custom_data = {
-            row_data.NUM_PREFIX_TOKENS: row.num_prefix,
+            row_data.ROLLOUT: PlannedRollout(
+                problem_id="p",
+                group_id=index // GROUP_SIZE,
+                member=index % GROUP_SIZE,
+                seed=0,
+                num_prefix_tokens=row.num_prefix,
+            ),
             row_data.IS_DEMONSTRATION: False,
             row_data.IS_MEMBER: True,
             row_data.ADVANTAGE: row.advantage,

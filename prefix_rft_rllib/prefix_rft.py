@@ -14,10 +14,10 @@ What later iterations learn from earlier ones beside the weights is `iterations.
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pyarrow.fs import LocalFileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner import Learner
@@ -48,11 +48,11 @@ from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, sampled_gr
 from prefix_rft_rllib.models.export import save_adapter, save_pretrained
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollouts import row_data
-from prefix_rft_rllib.rollouts.rollout_sampling import sample_rollouts
+from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.row_data import WholeSequences
 from prefix_rft_rllib.runs.rollout_report import imitation_metrics, rollout_metrics, rollout_records
 from prefix_rft_rllib.runs.run_directory import usable_directory
-from prefix_rft_rllib.runs.run_recorder import RunRecorder
+from prefix_rft_rllib.runs.run_recorder import RunRecorder, run_path
 from prefix_rft_rllib.settings.placement_checks import (
     check_known_placement,
     check_placement,
@@ -110,11 +110,9 @@ class PrefixRFT(Algorithm):
         check_present_gpus(self.config, self.method)
         self._facts = DemonstrationFacts.of(self.problem_set)
         self._feedback = CarriedOver(self.method.stage_at(0))
-        self._sampler = GROUP_SOURCES[self.config.max_weight_staleness](self)
         is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
-        self._recorder = RunRecorder(
-            self.config, self._run_path(is_trial), self.problem_set, is_trial=is_trial
-        )
+        directory = run_path(self.logdir, self._storage)
+        self._recorder = RunRecorder(self.config, directory, self.problem_set, is_trial=is_trial)
         if self.config.preflight:
             self._preflight()
         start_ray()
@@ -122,8 +120,9 @@ class PrefixRFT(Algorithm):
         try:
             with pending_said(self.config):
                 super().setup(self.config)
-            check_gpu_places(self)
-            self._weight_sync = weight_sync(self)
+            check_gpu_places(self.config, self.learner_group, self.env_runners)
+            self._sampler = GROUP_SOURCES[self.config.max_weight_staleness](self.env_runners)
+            self._weight_sync = weight_sync(self.config, self.learner_group, self.env_runners)
             self.sync_weights()
         except BaseException:
             self.cleanup()  # else env runners and learners keep what they hold
@@ -141,6 +140,18 @@ class PrefixRFT(Algorithm):
         report = preflight(self.problem_set, progress=self._recorder.prints)
         self._recorder.show(report.render())
 
+    @cached_property
+    def env_runners(self) -> EnvRunners:
+        """The training env runners: they sample planned rollouts, and are replaced if they fail."""
+        return EnvRunners(
+            self.env_runner_group,
+            self.metrics,
+            sample_timeout_s=self.config.sample_timeout_s,
+            may_restart=self.config.restart_failed_env_runners,
+            restore=self.restore_env_runners,
+            refresh_weights=self.sync_weights,
+        )
+
     @override(Algorithm)
     def training_step(self) -> None:
         """One iteration; the stops of docs/data_path.md, in their order."""
@@ -148,7 +159,8 @@ class PrefixRFT(Algorithm):
             plan = self._plan_step()  # stage, problems, prefix lengths, demonstration rows
             groups = self._sample_groups(plan)  # reset, roll out, reward
             self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
-            with engines_asleep(self):  # where they share GPUs with the learners
+            # Asleep where they share GPUs with the learners.
+            with engines_asleep(self.config, self.learner_group, self.env_runners):
                 self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
             self._sampler.finish()
             self.sync_weights()  # new weights to the env runners
@@ -166,19 +178,6 @@ class PrefixRFT(Algorithm):
                 f"`run_dir` is not set, and RLlib's own place cannot be written: {error}. Use "
                 "config.reporting(run_dir='...')."
             ) from error
-
-    def _run_path(self, is_trial: bool) -> str:
-        """The run directory: the trial's results under Tune, else the log directory.
-
-        Tune's `logdir` is a scratch directory; results on remote storage are reached from there by
-        `RunConfig(sync_config=SyncConfig(sync_artifacts=True))`.
-        """
-        if not is_trial:
-            return self.logdir
-        storage = self._storage
-        if storage is not None and isinstance(storage.storage_filesystem, LocalFileSystem):
-            return storage.trial_fs_path
-        return self.logdir
 
     def _plan_step(self) -> IterationPlan:
         plan = self._plan(self.iteration)
@@ -213,7 +212,9 @@ class PrefixRFT(Algorithm):
                 without_signal = [i for i, group in enumerate(groups) if not group.has_signal]
                 if not without_signal:
                     break
-                fresh = sampled_groups(self, plan.replacements(len(without_signal), sampled))
+                fresh = sampled_groups(
+                    self.env_runners, plan.replacements(len(without_signal), sampled)
+                )
                 sampled += fresh
                 for index, group in zip(without_signal, fresh, strict=True):
                     groups[index] = group
@@ -241,8 +242,8 @@ class PrefixRFT(Algorithm):
         temperature: float | None = None,
         key: str | tuple[str, ...] | None = None,
     ) -> list[SingleAgentEpisode]:
-        """Sample planned rollouts on all env runners; see `rollout_sampling.sample_rollouts`."""
-        return sample_rollouts(self, rollouts, temperature=temperature, key=key)
+        """Sample planned rollouts on all env runners; see `EnvRunners.sample`."""
+        return self.env_runners.sample(rollouts, temperature=temperature, key=key)
 
     def _update_learners(self, plan: IterationPlan, groups: list[Group]) -> None:
         """Credit the groups and take the optimizer steps; last, that on failed problems if due."""

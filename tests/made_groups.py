@@ -88,7 +88,6 @@ def play(
             reward = earned[rollout.member]
             data = {
                 row_data.ROLLOUT: rollout,
-                row_data.NUM_PREFIX_TOKENS: given,
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: "CORRECT" if reward > 0 else "WRONG",
                 row_data.WEIGHT_STALENESS: 0,

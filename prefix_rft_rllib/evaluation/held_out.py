@@ -1,7 +1,7 @@
 """Accuracy on held-out problems: greedy, avg@k and pass@k."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -9,17 +9,36 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.basics.random_draws import stable_hash
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
-from prefix_rft_rllib.envs.problems import Problem
+from prefix_rft_rllib.envs.problems import Problem, ProblemSet
+from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.row_data import is_solution
 
 if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-    from prefix_rft_rllib.prefix_rft import PrefixRFT
+
+class EvaluatedAlgorithm(Protocol):
+    """What an evaluation asks of an algorithm; `PrefixRFT` has it."""
+
+    @property
+    def config(self) -> Any:
+        """Its settings: `seed` and `held_out_num_samples` are read."""
+
+    @property
+    def env_runners(self) -> EnvRunners:
+        """Who samples, with the newest weights."""
+
+    @property
+    def problem_set(self) -> ProblemSet:
+        """With the held-out problems."""
+
+    @property
+    def metrics(self) -> MetricsLogger:
+        """Where RLlib looks for results."""
 
 
 def evaluate_problems(
-    algorithm: "PrefixRFT", problems: Sequence[Problem], *, num_samples: int
+    algorithm: EvaluatedAlgorithm, problems: Sequence[Problem], *, num_samples: int
 ) -> dict[str, float]:
     """Attempt problems without a prefix, once greedily and `num_samples` times by sampling.
 
@@ -27,7 +46,7 @@ def evaluate_problems(
     problem only, so that evaluations of different iterations differ by the weights alone.
 
     Args:
-        algorithm: The algorithm whose env runners sample.
+        algorithm: Whose `env_runners` sample, and whose seed counts.
         problems: What to attempt, of any split.
         num_samples: k.
 
@@ -42,8 +61,8 @@ def evaluate_problems(
             f"Nothing to evaluate: {len(problems)} problems, `num_samples` {num_samples}. Both "
             "must be at least 1."
         )
-    sampled = algorithm.sample_rollouts(_plain(algorithm, problems, num_samples))
-    greedy = algorithm.sample_rollouts(_plain(algorithm, problems, 1), temperature=0.0)
+    sampled = algorithm.env_runners.sample(_plain(algorithm, problems, num_samples))
+    greedy = algorithm.env_runners.sample(_plain(algorithm, problems, 1), temperature=0.0)
     rewards = [float(episode.get_return()) for episode in sampled]
     is_right = [is_solution(episode) for episode in sampled]
     solved = [
@@ -58,7 +77,7 @@ def evaluate_problems(
 
 
 def _plain(
-    algorithm: "PrefixRFT", problems: Sequence[Problem], num_samples: int
+    algorithm: EvaluatedAlgorithm, problems: Sequence[Problem], num_samples: int
 ) -> list[PlannedRollout]:
     return [
         PlannedRollout(
@@ -73,7 +92,7 @@ def _plain(
 
 
 def evaluate_held_out(
-    algorithm: "PrefixRFT", env_runner_group: "EnvRunnerGroup | None" = None
+    algorithm: EvaluatedAlgorithm, env_runner_group: "EnvRunnerGroup | None" = None
 ) -> tuple[dict[str, Any], int, int]:
     """Evaluate every held-out set; RLlib's `custom_evaluation_function` of `PrefixRFTConfig`.
 

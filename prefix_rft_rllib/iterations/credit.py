@@ -86,7 +86,6 @@ def _demonstration_episodes(
                     seed=0,
                     demonstration_index=index,
                 ),
-                row_data.NUM_PREFIX_TOKENS: 0,
                 row_data.IS_DEMONSTRATION: True,
                 row_data.ADVANTAGE: advantages[number] if is_member else 0.0,
                 row_data.IS_MEMBER: is_member,

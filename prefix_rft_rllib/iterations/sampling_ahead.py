@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
@@ -20,10 +20,7 @@ from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.iterations.groups import Group, in_groups
 from prefix_rft_rllib.iterations.planning import IterationPlan
 from prefix_rft_rllib.rollouts import row_data
-from prefix_rft_rllib.rollouts.rollout_sampling import RolloutsInFlight
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft import PrefixRFT
+from prefix_rft_rllib.rollouts.env_runners import EnvRunners, RolloutsInFlight
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +32,11 @@ class GroupSource(abc.ABC):
     """Gives the sampled groups of each iteration.
 
     Args:
-        algorithm: The algorithm whose env runners sample.
+        env_runners: They sample.
     """
 
-    def __init__(self, algorithm: "PrefixRFT") -> None:
-        self._algorithm = algorithm
+    def __init__(self, env_runners: EnvRunners) -> None:
+        self._env_runners = env_runners
 
     @abc.abstractmethod
     def groups(self, plan: IterationPlan) -> list[Group]:
@@ -64,7 +61,7 @@ class OnPolicy(GroupSource):
 
     @override(GroupSource)
     def groups(self, plan: IterationPlan) -> list[Group]:
-        return sampled_groups(self._algorithm, plan.groups())
+        return sampled_groups(self._env_runners, plan.groups())
 
 
 class SamplingAhead(GroupSource):
@@ -74,8 +71,8 @@ class SamplingAhead(GroupSource):
     part of the checkpoint, since a restored run no longer has the weights that sampled them.
     """
 
-    def __init__(self, algorithm: "PrefixRFT") -> None:
-        super().__init__(algorithm)
+    def __init__(self, env_runners: EnvRunners) -> None:
+        super().__init__(env_runners)
         self._in_flight: RolloutsInFlight | None = None
         self._episodes: list[SingleAgentEpisode] | None = None
 
@@ -84,30 +81,30 @@ class SamplingAhead(GroupSource):
         groups = plan.groups()
         episodes, self._episodes = self._episodes, None
         if episodes is None:  # the first iteration of a run
-            return sampled_groups(self._algorithm, groups)
+            return sampled_groups(self._env_runners, groups)
         if [e.custom_data[row_data.ROLLOUT] for e in episodes] != _rollouts(groups):
             logger.warning(
                 "The rollouts in the checkpoint are not those that this run plans for iteration "
                 "%d, since its settings differ. They are sampled again.",
                 plan.iteration + 1,
             )
-            return sampled_groups(self._algorithm, groups)
+            return sampled_groups(self._env_runners, groups)
         in_groups(groups, episodes)
         return groups
 
     @override(GroupSource)
     def start(self, plan: IterationPlan) -> None:
-        self._in_flight = RolloutsInFlight(self._algorithm, _rollouts(plan.groups()))
+        self._in_flight = self._env_runners.start(_rollouts(plan.groups()))
 
     @override(GroupSource)
     def finish(self) -> None:
         assert self._in_flight is not None, "`finish` comes after `start`"
         started = time.perf_counter()
-        self._episodes = self._in_flight.finish(ENV_RUNNER_RESULTS)
+        self._episodes = self._env_runners.finish(self._in_flight, key=ENV_RUNNER_RESULTS)
         self._in_flight = None
         seconds = time.perf_counter() - started
         key = (metrics.TIME, metrics.SAMPLING_TIME)
-        self._algorithm.metrics.log_value(key, seconds, reduce="sum")
+        self._env_runners.metrics.log_value(key, seconds, reduce="sum")
 
     @override(GroupSource)
     def get_state(self) -> State | None:
@@ -122,17 +119,17 @@ GROUP_SOURCES: dict[int, type[GroupSource]] = {0: OnPolicy, 1: SamplingAhead}
 """By `max_weight_staleness`."""
 
 
-def sampled_groups(algorithm: "PrefixRFT", groups: list[Group]) -> list[Group]:
+def sampled_groups(env_runners: EnvRunners, groups: list[Group]) -> list[Group]:
     """Sample planned groups now.
 
     Args:
-        algorithm: The algorithm whose env runners sample.
+        env_runners: They sample.
         groups: Planned groups, which get their episodes.
 
     Returns:
         The same groups.
     """
-    in_groups(groups, algorithm.sample_rollouts(_rollouts(groups), key=ENV_RUNNER_RESULTS))
+    in_groups(groups, env_runners.sample(_rollouts(groups), key=ENV_RUNNER_RESULTS))
     return groups
 
 

@@ -17,8 +17,6 @@ from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Verdict
 
 ROLLOUT = "rollout"
 """The planned `PlannedRollout` (problem, group, member, prefix length)."""
-NUM_PREFIX_TOKENS = "num_prefix_tokens"
-"""Response tokens that were given, not sampled."""
 IS_DEMONSTRATION = "is_demonstration"
 """True for a whole demonstration added as a row: no token was sampled."""
 IS_MEMBER = "is_member"
@@ -116,6 +114,11 @@ def engine_logps_of(episode: SingleAgentEpisode) -> np.ndarray:
     """The sampler's log-probabilities of the response, (R,) float32, NaN where given."""
     logps = episode.extra_model_outputs[Columns.ACTION_LOGP]
     return np.asarray(logps.data[logps.lookback :])
+
+
+def num_prefix_tokens_of(episode: SingleAgentEpisode) -> int:
+    """Response tokens of an episode that were given, not sampled; 0 for a demonstration."""
+    return episode.custom_data[ROLLOUT].num_prefix_tokens
 
 
 def num_tokens_of(episode: SingleAgentEpisode) -> int:

@@ -68,23 +68,21 @@ class RunnerEngine:
         """Name of the sender that the engine is connected with, if any."""
         return None if self._receiver is None else self._receiver.connection
 
-    def transfer(self, step: str, *args: Any) -> Any:
-        """Take one step of a direct transfer of weights.
-
-        Args:
-            step: A method of `WeightReceiver`.
-            *args: Its arguments.
-
-        Returns:
-            What it returned.
-        """
+    @property
+    def receiver(self) -> WeightReceiver:
+        """The engine's end of a direct transfer of weights; `finish_weights` ends one."""
         if self._receiver is None:
             self._receiver = self._built().weight_receiver
-        result = getattr(self._receiver, step)(*args)
-        if step == "finish":
-            (self.weights_seq_no,) = args
-            self._waiting = None
-        return result
+        return self._receiver
+
+    def finish_weights(self, number: int) -> None:
+        """Use the weights that the receiver has taken.
+
+        Args:
+            number: Their number, at least 0.
+        """
+        self.receiver.finish(number)
+        self._waiting, self.weights_seq_no = None, number
 
     def sleep(self) -> None:
         """Let the engine give its memory to others until the next weights come."""

@@ -1,7 +1,7 @@
 """The env runner: plans in, finished episodes out."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, SupportsFloat
 
@@ -34,7 +34,7 @@ from prefix_rft_rllib.envs.token_env import make_token_env
 from prefix_rft_rllib.envs.verifiers.grading import map_in_threads
 from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
 from prefix_rft_rllib.rollouts import row_data
-from prefix_rft_rllib.rollouts.engine_failures import call_or_end_process
+from prefix_rft_rllib.rollouts.engine_failures import call_or_end_process, ends_process_if_broken
 from prefix_rft_rllib.rollouts.runner_engine import RunnerEngine
 
 
@@ -220,7 +220,6 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
             terminated=terminated,
             custom_data={
                 row_data.ROLLOUT: rollout,
-                row_data.NUM_PREFIX_TOKENS: rollout.num_prefix_tokens,
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: info["verdict"],
                 row_data.VERDICT_DETAILS: info["verdict_details"],
@@ -239,9 +238,32 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         """Name of the sender of weights that the engine is connected with, if any."""
         return self._engine.connection
 
-    def transfer(self, step: str, *args: Any) -> Any:
-        """Take one step of a direct transfer of weights; see `RunnerEngine.transfer`."""
-        return call_or_end_process(lambda runner: runner._engine.transfer(step, *args), self)
+    # The five steps of a direct transfer of weights, called by the learners.
+
+    @ends_process_if_broken
+    def check_weights(self, shapes: Mapping[str, Sequence[int]]) -> int:
+        """Check the weights to come; see `WeightReceiver.check`."""
+        return self._engine.receiver.check(shapes)
+
+    @ends_process_if_broken
+    def connect_with_sender(self, connection: str, init_info: dict[str, Any]) -> None:
+        """Meet the sender; see `WeightReceiver.connect`."""
+        self._engine.receiver.connect(connection, init_info)
+
+    @ends_process_if_broken
+    def start_weights(self) -> None:
+        """Get ready for new weights; see `WeightReceiver.start`."""
+        self._engine.receiver.start()
+
+    @ends_process_if_broken
+    def receive_weights(self, update_info: dict[str, Any]) -> None:
+        """Take weights while the sender sends them; see `WeightReceiver.receive`."""
+        self._engine.receiver.receive(update_info)
+
+    @ends_process_if_broken
+    def finish_weights(self, number: int) -> None:
+        """Use the new weights; see `WeightReceiver.finish`."""
+        self._engine.finish_weights(number)
 
     def sleep(self) -> None:
         """Let the engine give its memory to others until the next weights come."""
@@ -298,7 +320,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
 
     def _log_metrics(self, sampled: list[SingleAgentEpisode]) -> None:
         """Counters under RLlib's own keys; a sampled token is an env step, a given one is not."""
-        num_steps = sum(len(e) - e.custom_data[row_data.NUM_PREFIX_TOKENS] for e in sampled)
+        num_steps = sum(len(e) - row_data.num_prefix_tokens_of(e) for e in sampled)
         self.num_env_steps_sampled_lifetime += num_steps
         log = self.metrics.log_value
         log(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum", with_throughput=True)

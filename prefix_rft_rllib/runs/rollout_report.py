@@ -110,7 +110,7 @@ def rollout_records(
                 minibatch=data[row_data.MINIBATCH],
                 prompt_ids=row_data.prompt_ids_of(episode).tolist(),
                 response_ids=response_ids,
-                region=_regions(data, len(response_ids)),
+                region=_regions(episode),
                 engine_logp=row_data.engine_logps_of(episode).tolist(),
                 **token_values[data[row_data.ROW_INDEX]],
             )
@@ -118,11 +118,11 @@ def rollout_records(
     return records
 
 
-def _regions(data: dict[str, Any], num_tokens: int) -> list[str]:
-    if data[row_data.IS_DEMONSTRATION]:
-        return ["demonstration"] * num_tokens
-    num_prefix = data[row_data.NUM_PREFIX_TOKENS]
-    return ["prefix"] * num_prefix + ["response"] * (num_tokens - num_prefix)
+def _regions(episode: SingleAgentEpisode) -> list[str]:
+    if episode.custom_data[row_data.IS_DEMONSTRATION]:
+        return ["demonstration"] * len(episode)
+    num_prefix = row_data.num_prefix_tokens_of(episode)
+    return ["prefix"] * num_prefix + ["response"] * (len(episode) - num_prefix)
 
 
 def imitation_metrics(

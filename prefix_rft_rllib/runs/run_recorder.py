@@ -4,6 +4,7 @@ import logging
 import sys
 from typing import Any
 
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -20,6 +21,21 @@ from prefix_rft_rllib.runs.run_directory import RunDirectory
 from prefix_rft_rllib.runs.user_metrics import user_metrics
 
 logger = logging.getLogger(__name__)
+
+
+def run_path(logdir: str, storage: Any) -> str:
+    """The run directory: the trial's results under Tune, else the log directory.
+
+    Tune's `logdir` is a scratch directory; results on remote storage are reached from there by
+    `RunConfig(sync_config=SyncConfig(sync_artifacts=True))`.
+
+    Args:
+        logdir: RLlib's log directory.
+        storage: Tune's `StorageContext`; None outside Tune.
+    """
+    if storage is not None and isinstance(storage.storage_filesystem, LocalFileSystem):
+        return storage.trial_fs_path
+    return logdir
 
 
 class RunRecorder:

@@ -30,7 +30,8 @@ class EnvRunnerClient:
         Raises:
             ValueError: If the weights do not fit an engine.
         """
-        self._num_workers = self._all("check", dict(shapes))
+        checks = [runner.check_weights.remote(dict(shapes)) for runner in self._env_runners]
+        self._num_workers = ray.get(checks)
         return sum(self._num_workers)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
@@ -42,20 +43,17 @@ class EnvRunnerClient:
             if "rank_offset" in own:
                 own["rank_offset"] += num_before
             num_before += num_workers
-            calls.append(runner.transfer.remote("connect", self._connection, own))
+            calls.append(runner.connect_with_sender.remote(self._connection, own))
         ray.get(calls)
 
     def start_weight_update(self) -> None:
         """Let all engines get ready."""
-        self._all("start")
+        ray.get([runner.start_weights.remote() for runner in self._env_runners])
 
     def update_weights(self, update_info: Any) -> None:
         """Let all engines take weights; returns when they have them."""
-        self._all("receive", update_info)
+        ray.get([runner.receive_weights.remote(update_info) for runner in self._env_runners])
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Let all engines use the weights under the number `version`."""
-        self._all("finish", self.version)
-
-    def _all(self, step: str, *args: Any) -> list[Any]:
-        return ray.get([runner.transfer.remote(step, *args) for runner in self._env_runners])
+        ray.get([runner.finish_weights.remote(self.version) for runner in self._env_runners])

@@ -10,6 +10,8 @@ import ray
 import torch
 from ray.rllib.core.learner.learner import Learner
 
+from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
+from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.settings.gpu_shares import (
     Place,
     idle_gpus,
@@ -20,27 +22,30 @@ from prefix_rft_rllib.settings.gpu_shares import (
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.methods import Method
-    from prefix_rft_rllib.prefix_rft import PrefixRFT
     from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def engines_asleep(algorithm: "PrefixRFT") -> Iterator[None]:
+def engines_asleep(
+    config: "PrefixRFTConfig", learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
+) -> Iterator[None]:
     """During an update, leave the GPUs to the learners; the next weights wake the engines.
 
     Nothing happens unless `engine_config` has vLLM's `enable_sleep_mode`.
 
     Args:
-        algorithm: With env runners that sample nothing meanwhile.
+        config: Validated settings.
+        learners: Those that update.
+        env_runners: Sample nothing meanwhile.
     """
-    if not algorithm.config.engines_sleep:
+    if not config.engines_sleep:
         yield
         return
-    algorithm.env_runner_group.foreach_env_runner(_sleep)
+    env_runners.call(_sleep)
     yield
-    algorithm.learner_group.foreach_learner(_free_memory)
+    learners.foreach_learner(_free_memory)
 
 
 def check_present_gpus(config: "PrefixRFTConfig", method: "Method") -> None:
@@ -70,27 +75,28 @@ def check_present_gpus(config: "PrefixRFTConfig", method: "Method") -> None:
         logger.warning(line)
 
 
-def check_gpu_places(algorithm: "PrefixRFT") -> None:
+def check_gpu_places(
+    config: "PrefixRFTConfig", learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
+) -> None:
     """Compare the GPUs that Ray gave to learners and env runners.
 
     Args:
-        algorithm: With its learners and env runners.
+        config: Validated settings.
+        learners: The run's learners.
+        env_runners: Its env runners.
 
     Raises:
         ValueError: If two learners are on one GPU, which NCCL refuses or hangs on.
     """
-    config = algorithm.config
-    learners: list[Place] = []
+    of_learners: list[Place] = []
     if config.num_gpus_per_learner:
-        results = algorithm.learner_group.foreach_learner(_place_of_learner)
+        results = learners.foreach_learner(_place_of_learner)
         by_number = sorted(results, key=lambda result: result.actor_id or 0)
-        learners = [result.get() for result in by_number]
-    env_runners: list[Place] = []
+        of_learners = [result.get() for result in by_number]
+    of_env_runners: list[Place] = []
     if config.num_env_runners and config.num_gpus_per_env_runner:
-        env_runners = algorithm.env_runner_group.foreach_env_runner(
-            _place_of_env_runner, local_env_runner=False
-        )
-    shared = shared_by_learners(learners)
+        of_env_runners = env_runners.call(_place_of_env_runner)
+    shared = shared_by_learners(of_learners)
     if shared is not None:
         raise ValueError(
             f"Two learners are on one GPU: {shared}. Ray fills a GPU before it opens the next, so "
@@ -98,14 +104,14 @@ def check_gpu_places(algorithm: "PrefixRFT") -> None:
             "num_gpus_per_learner=1, or at least 0.51, or with as many env runners as GPUs "
             "num_gpus_per_env_runner=0.51 and num_gpus_per_learner=0.49."
         )
-    if idle := unused([*learners, *env_runners]):
+    if idle := unused([*of_learners, *of_env_runners]):
         logger.warning(
             "Torch finds no GPU in %s: they run on the CPU. Install torch with CUDA on all nodes, "
             "or tell Ray of no more GPUs than there are.",
             ", ".join(idle),
         )
     if config.num_learners == 0 and not _is_actor():
-        _say_lent_gpu(learners, env_runners)
+        _say_lent_gpu(of_learners, of_env_runners)
 
 
 def _say_lent_gpu(learners: list[Place], env_runners: list[Place]) -> None:

@@ -7,7 +7,7 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import torch
@@ -19,14 +19,12 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from prefix_rft_rllib.engines.vllm import weight_sender as vllm_weight_sender
 from prefix_rft_rllib.engines.vllm.weight_sender import Backend, Meeting
+from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
 from prefix_rft_rllib.models.state_arrays import state_views
-from prefix_rft_rllib.rollouts.rollout_sampling import end_env_runners
+from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.weight_transfer_choice import obstacle, planned_transfer
 from prefix_rft_rllib.transfers.env_runner_client import EnvRunnerClient
 from prefix_rft_rllib.transfers.learner_weights import LearnerWeights
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft import PrefixRFT
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,13 @@ class WeightSync(abc.ABC):
     """Gives the learners' weights to all env runners.
 
     Args:
-        algorithm: The algorithm whose learners and env runners these are.
+        learners: They train the weights.
+        env_runners: They sample with them.
     """
 
-    def __init__(self, algorithm: "PrefixRFT") -> None:
-        self._algorithm = algorithm
+    def __init__(self, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners) -> None:
+        self._learners = learners
+        self._env_runners = env_runners
 
     @abc.abstractmethod
     def send(self) -> int:
@@ -51,14 +51,9 @@ class ThroughObjectStore(WeightSync):
 
     @override(WeightSync)
     def send(self) -> int:
-        group = self._algorithm.env_runner_group
-        is_local = group.num_remote_env_runners() == 0
-        state = self._algorithm.learner_group.first_learner(weights if is_local else _put_weights)
-        if is_local:
-            group.local_env_runner.set_state(state)
-        else:
-            kwargs = {"state": state}
-            group.foreach_env_runner("set_state", kwargs=kwargs, local_env_runner=False)
+        is_local = self._env_runners.is_local
+        state = self._learners.first_learner(weights if is_local else _put_weights)
+        self._env_runners.set_state(state)
         return state[WEIGHTS_SEQ_NO]
 
 
@@ -69,12 +64,15 @@ class Direct(WeightSync):
     gone. An env runner that was started again has its weights through the object store until then.
 
     Args:
-        algorithm: The algorithm whose learners and env runners these are.
+        learners: They train the weights.
+        env_runners: Remote ones; they sample with them.
         backend: How weights go.
     """
 
-    def __init__(self, algorithm: "PrefixRFT", backend: Backend) -> None:
-        super().__init__(algorithm)
+    def __init__(
+        self, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners, backend: Backend
+    ) -> None:
+        super().__init__(learners, env_runners)
         self._backend = backend
         self._connection: str | None = None
         self._members: list[int] = []
@@ -82,11 +80,10 @@ class Direct(WeightSync):
 
     @override(WeightSync)
     def send(self) -> int:
-        group = self._algorithm.env_runner_group
-        connections = group.foreach_env_runner(_connection_of, local_env_runner=False)
-        members = group.healthy_worker_ids()
+        connections = self._env_runners.call(_connection_of)
+        members = self._env_runners.healthy_ids
         if not members:  # those that come back get weights through Ray first
-            return self._algorithm.learner_group.first_learner(_number_of)
+            return self._learners.first_learner(_number_of)
         try:
             if members != self._members or set(connections) != {self._connection}:
                 self._connect(members)
@@ -98,8 +95,7 @@ class Direct(WeightSync):
 
     def _connect(self, members: list[int]) -> None:
         connection = uuid.uuid4().hex
-        actors = self._algorithm.env_runner_group._worker_manager.actors()
-        handles = [actors[number] for number in members]
+        handles = self._env_runners.handles(members)
         self._on_learners(partial(_connect, self._backend, handles, connection))
         self._connection, self._members = connection, members
 
@@ -114,8 +110,8 @@ class Direct(WeightSync):
             ) from error
         self._has_failed = True
         logger.error("An env runner was lost while it received weights; all are started again.")
-        end_env_runners(self._algorithm, members)
-        return self._algorithm.learner_group.first_learner(_number_of)
+        self._env_runners.end(members)
+        return self._learners.first_learner(_number_of)
 
     def _on_learners(self, function: Callable[[Learner], Any]) -> Any:
         """Call all learners at the same time; the first one's answer.
@@ -123,7 +119,7 @@ class Direct(WeightSync):
         Raises:
             Exception: What any of them came upon.
         """
-        results = list(self._algorithm.learner_group.foreach_learner(partial(_caught, function)))
+        results = list(self._learners.foreach_learner(partial(_caught, function)))
         answers = [result.get() for result in sorted(results, key=lambda r: r.actor_id or 0)]
         for answer in answers:
             if isinstance(answer, Exception):
@@ -131,30 +127,30 @@ class Direct(WeightSync):
         return answers[0]
 
 
-def weight_sync(algorithm: "PrefixRFT") -> WeightSync:
+def weight_sync(
+    config: Any, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
+) -> WeightSync:
     """The way of the weights that the settings and the actors' GPUs allow.
 
     Args:
-        algorithm: With its learners and env runners.
+        config: A validated `PrefixRFTConfig`.
+        learners: The run's learners.
+        env_runners: Its env runners.
 
     Raises:
         ValueError: If `weight_transfer` asks for one that they do not allow.
     """
-    config = algorithm.config
     backend = planned_transfer(config)
     if backend is None:
-        return ThroughObjectStore(algorithm)
-    learners = [result.get() for result in algorithm.learner_group.foreach_learner(_gpu_of_learner)]
-    env_runners = algorithm.env_runner_group.foreach_env_runner(
-        _gpus_of_env_runner, local_env_runner=False
-    )
-    reason = obstacle(backend, learners, env_runners)
+        return ThroughObjectStore(learners, env_runners)
+    trained_on = [result.get() for result in learners.foreach_learner(_gpu_of_learner)]
+    reason = obstacle(backend, trained_on, env_runners.call(_gpus_of_env_runner))
     if reason is None:
-        return Direct(algorithm, backend)
+        return Direct(learners, env_runners, backend)
     if config.weight_transfer != "auto":
         raise ValueError(f"`weight_transfer={backend!r}` is not possible here: {reason}.")
     logger.warning("Weights go through Ray's object store, not by %r: %s.", backend, reason)
-    return ThroughObjectStore(algorithm)
+    return ThroughObjectStore(learners, env_runners)
 
 
 def weights(learner: Learner) -> dict[str, Any]:

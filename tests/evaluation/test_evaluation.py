@@ -19,19 +19,14 @@ ANSWERS = {
 }
 
 
-class TableAlgorithm:
-    """Answers every rollout from a table and remembers the plans."""
+class TableEnvRunners:
+    """Answer every rollout from a table and remember the plans."""
 
-    def __init__(self, answers=ANSWERS, seed=0):
+    def __init__(self, answers):
         self.answers = answers
-        self.config = SimpleNamespace(seed=seed, held_out_num_samples=2)
-        self.problem_set = SimpleNamespace(
-            held_out={"easy": problems("a"), "hard": problems("b", "c")}
-        )
-        self.metrics = MetricsLogger(root=True)
         self.plans = []
 
-    def sample_rollouts(self, rollouts, *, temperature=None, key=None):
+    def sample(self, rollouts, *, temperature=None, key=None):
         self.plans.append((list(rollouts), temperature, key))
         return [self.episode(rollout, temperature) for rollout in rollouts]
 
@@ -40,6 +35,18 @@ class TableAlgorithm:
         reward, verdict, length = table[-1 if temperature == 0.0 else rollout.member]
         data = {row_data.ROLLOUT: rollout, row_data.VERDICT: verdict}
         return build_episode([1], [2] * length, reward=reward, custom_data=data)
+
+
+class TableAlgorithm:
+    """An algorithm whose env runners answer from a table."""
+
+    def __init__(self, answers=ANSWERS, seed=0):
+        self.config = SimpleNamespace(seed=seed, held_out_num_samples=2)
+        self.env_runners = TableEnvRunners(answers)
+        self.problem_set = SimpleNamespace(
+            held_out={"easy": problems("a"), "hard": problems("b", "c")}
+        )
+        self.metrics = MetricsLogger(root=True)
 
 
 def problems(*names):
@@ -88,7 +95,7 @@ def test_nothing_to_evaluate_is_an_error():
 def test_rollouts_have_no_prefix_and_seeds_of_their_own():
     algorithm = TableAlgorithm()
     evaluate_problems(algorithm, problems("a", "b"), num_samples=2)
-    (sampled, temperature, _), (greedy, greedy_temperature, _) = algorithm.plans
+    (sampled, temperature, _), (greedy, greedy_temperature, _) = algorithm.env_runners.plans
     assert (temperature, greedy_temperature) == (None, 0.0)
     assert [(r.problem_id, r.member) for r in sampled] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
     assert [(r.problem_id, r.member) for r in greedy] == [("a", 0), ("b", 0)]
@@ -100,7 +107,7 @@ def test_draws_depend_on_seed_and_problem_only():
     def seeds(names, seed=0):
         algorithm = TableAlgorithm(seed=seed)
         evaluate_problems(algorithm, problems(*names), num_samples=2)
-        return {(r.problem_id, r.member): r.seed for r in algorithm.plans[0][0]}
+        return {(r.problem_id, r.member): r.seed for r in algorithm.env_runners.plans[0][0]}
 
     assert seeds("abc")["b", 1] == seeds("b")["b", 1]
     assert seeds("b")["b", 1] != seeds("b", seed=1)["b", 1]
@@ -112,6 +119,8 @@ def test_every_held_out_set_is_evaluated_and_reaches_rllibs_results():
     assert list(results) == ["easy", "hard"]
     assert results["hard"][metrics.AVG_AT_K] == 1 / 4
     assert (num_env_steps, num_agent_steps) == (0, 0)
-    assert all(key is None for _, _, key in algorithm.plans)  # not among training metrics
+    assert all(
+        key is None for _, _, key in algorithm.env_runners.plans
+    )  # not among training metrics
     logged = algorithm.metrics.peek((EVALUATION_RESULTS, "hard", metrics.AVG_AT_K))
     assert logged == 1 / 4

@@ -14,7 +14,6 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from prefix_rft_rllib import PrefixRFT, methods
 from prefix_rft_rllib.methods import Method, Stage
 from prefix_rft_rllib.rollouts import row_data
-from prefix_rft_rllib.rollouts.rollout_sampling import RolloutsInFlight
 from prefix_rft_rllib.runs.run_directory import read_rollouts
 from tests.algorithm_runs import (
     assert_close,
@@ -190,12 +189,12 @@ def test_weights_sent_during_sampling_wait_for_its_end_and_are_not_lost(ahead):
     expected = algo.sample_rollouts(rollouts)
     others = {name: value * np.float32(0.5) for name, value in weights_of(algo).items()}
     state = {COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: others}, WEIGHTS_SEQ_NO: 77}
-    in_flight = RolloutsInFlight(algo, rollouts)
+    in_flight = algo.env_runners.start(rollouts)
     for number in (76, 77):
         algo.env_runner_group.foreach_env_runner(
             "set_state", kwargs={"state": state | {WEIGHTS_SEQ_NO: number}}, local_env_runner=False
         )
-    sampled = in_flight.finish("unused")
+    sampled = algo.env_runners.finish(in_flight)
     assert responses(sampled) == responses(expected)
     assert {e.custom_data[row_data.WEIGHTS_SEQ_NO] for e in sampled} == {2}
     later = algo.sample_rollouts(rollouts)

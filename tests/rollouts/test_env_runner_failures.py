@@ -7,7 +7,7 @@ import time
 import pytest
 
 from prefix_rft_rllib.engines import EngineBrokenError
-from prefix_rft_rllib.rollouts import rollout_sampling
+from prefix_rft_rllib.rollouts import env_runners
 from tests.algorithm_runs import assert_close, assert_same_rollouts, numbers_of
 
 pytest_plugins = ("tests.algorithm_fixtures",)
@@ -92,9 +92,7 @@ def test_an_engine_that_breaks_while_it_takes_weights_is_replaced(algo, run):
 
 def test_a_runner_that_hangs_is_replaced_after_the_drivers_deadline(algo, run, monkeypatch):
     before = pids(algo)
-    config = algo.config.copy(copy_frozen=False)
-    config.sample_timeout_s = 10.0
-    monkeypatch.setattr(algo, "config", config)
+    monkeypatch.setattr(algo.env_runners, "sample_timeout_s", 10.0)
     on_runner(algo, 2, hang)
     started = time.monotonic()
     assert_close(numbers_of(algo.train()), run.numbers[2])
@@ -107,10 +105,8 @@ def test_a_runner_that_hangs_is_replaced_after_the_drivers_deadline(algo, run, m
 
 
 def test_a_runner_that_always_hangs_ends_the_run_with_an_error(algo, monkeypatch):
-    config = algo.config.copy(copy_frozen=False)
-    config.sample_timeout_s = 0.001
-    monkeypatch.setattr(algo, "config", config)
-    monkeypatch.setattr(rollout_sampling, "RESTART_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(algo.env_runners, "sample_timeout_s", 0.001)
+    monkeypatch.setattr(env_runners, "RESTART_TIMEOUT_S", 60.0)
     plan = algo._plan(1)
     rollouts = [rollout for group in plan.groups() for rollout in group.planned]
     with pytest.raises(RuntimeError, match="could not be sampled in 3 rounds"):

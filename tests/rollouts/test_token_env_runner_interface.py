@@ -31,7 +31,7 @@ def test_sampling_without_a_plan_draws_training_problems(runner):
     assert len(ids) == 5
     assert len(set(ids)) > 1
     assert set(ids) <= train
-    assert all(e.custom_data[row_data.NUM_PREFIX_TOKENS] == 0 for e in episodes)
+    assert all(row_data.num_prefix_tokens_of(e) == 0 for e in episodes)
     assert len(runner.sample()) == 1
 
 

@@ -54,7 +54,6 @@ def group_of(group_id: int, members: list[dict]) -> Group:
             logps=[float("nan")] * given + [-0.5] * len(sampled),
             custom_data={
                 row_data.ROLLOUT: rollout,
-                row_data.NUM_PREFIX_TOKENS: given,
                 row_data.IS_DEMONSTRATION: False,
                 row_data.VERDICT: values["verdict"],
                 row_data.VERDICT_DETAILS: values.get("details", {}),
@@ -195,7 +194,6 @@ def rows_of(group: Group, logged: set[int]) -> list:
             group.problem.demonstrations[0],
             custom_data={
                 row_data.ROLLOUT: PlannedRollout(problem_id="p0", group_id=0, member=3, seed=0),
-                row_data.NUM_PREFIX_TOKENS: 0,
                 row_data.IS_DEMONSTRATION: True,
             },
         )

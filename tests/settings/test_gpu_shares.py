@@ -249,34 +249,30 @@ def test_a_learner_in_the_driver_needs_a_gpu_that_torch_sees(process, seen_gpus)
         shared_gpus.check_present_gpus(settings, methods.prefix_rft())
 
 
-def algorithm_with(places: list[Place], settings) -> Any:
-    """What `check_gpu_places` asks of an algorithm whose learners, then env runners, are there."""
-    learners = [place for place in places if place.name.startswith("learner")]
+def check_places(settings, places: list[Place]) -> None:
+    """`check_gpu_places` of learners and env runners that are there."""
+    of_learners = [place for place in places if place.name.startswith("learner")]
     results = [
         types.SimpleNamespace(actor_id=number, get=lambda place=place: place)
-        for number, place in enumerate(learners)
+        for number, place in enumerate(of_learners)
     ]
-    env_runners = [place for place in places if place not in learners]
-    return types.SimpleNamespace(
-        config=settings,
-        learner_group=types.SimpleNamespace(foreach_learner=lambda function: results),
-        env_runner_group=types.SimpleNamespace(
-            foreach_env_runner=lambda function, local_env_runner: env_runners
-        ),
-    )
+    env_runners = [place for place in places if place not in of_learners]
+    learners = types.SimpleNamespace(foreach_learner=lambda function: results)
+    runners = types.SimpleNamespace(call=lambda function: env_runners)
+    shared_gpus.check_gpu_places(settings, learners, runners)
 
 
 def test_after_the_build_two_learners_on_one_gpu_are_an_error(caplog):
     settings = on_gpus(runners=1, learners=2)
     apart = [place("learner 0", "0"), place("learner 1", "1", device="cpu")]
     with caplog.at_level(logging.WARNING):
-        shared_gpus.check_gpu_places(algorithm_with([*apart, place("env runner 1", "0")], settings))
+        check_places(settings, [*apart, place("env runner 1", "0")])
     assert "Torch finds no GPU in learner 1 (GPU 1 of node a)" in caplog.text
     together = [place("learner 0", "1"), place("learner 1", "1")]
     with pytest.raises(ValueError, match="learner 0 and learner 1 are both on GPU 1 of node a"):
-        shared_gpus.check_gpu_places(algorithm_with(together, settings))
+        check_places(settings, together)
     on_cpus = on_gpus(runner=0, learner=0)
-    shared_gpus.check_gpu_places(algorithm_with(together, on_cpus))  # nothing is asked
+    check_places(on_cpus, together)  # nothing is asked
 
 
 def test_a_gpu_of_the_driver_that_ray_gave_away_is_said(process, caplog):
@@ -284,7 +280,7 @@ def test_a_gpu_of_the_driver_that_ray_gave_away_is_said(process, caplog):
     settings = on_gpus(runners=1, learners=0, runner=1, learner=1)
     places = [place("learner 0", "0"), place("env runner 1", "0")]
     with caplog.at_level(logging.WARNING):
-        shared_gpus.check_gpu_places(algorithm_with(places, settings))
+        check_places(settings, places)
     assert "uses GPU 0, which Ray gave to env runner 1 too" in caplog.text
 
 

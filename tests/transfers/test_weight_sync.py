@@ -38,7 +38,7 @@ def algo(remote):
     """The algorithm at its start, with both runners healthy and no connection."""
     algo, start = remote
     wait_for_runners(algo)
-    algo._weight_sync = Direct(algo, "nccl")
+    algo._weight_sync = Direct(algo.learner_group, algo.env_runners, "nccl")
     on_runners(algo, pid_and_steps)
     algo.restore_from_path(start)
     return algo
@@ -131,7 +131,7 @@ def test_weights_that_do_not_fit_are_an_error_that_names_them(algo, monkeypatch)
         metadata=lambda: [SimpleNamespace(name=n, shape=shape) for n, shape in shapes.items()]
     )
     monkeypatch.setattr(weight_sync, "LearnerWeights", lambda module: source)
-    algo._weight_sync = Direct(algo, "nccl")
+    algo._weight_sync = Direct(algo.learner_group, algo.env_runners, "nccl")
     with pytest.raises(ValueError, match=r"missing: model\.embed_tokens"):
         algo.sync_weights()
     assert algo.env_runner_group.num_healthy_remote_env_runners() == 2
@@ -140,12 +140,11 @@ def test_weights_that_do_not_fit_are_an_error_that_names_them(algo, monkeypatch)
 def chosen(algo, monkeypatch, learner_gpu: str, *runner_gpus: str, wanted: str = "auto"):
     config = algo.config.copy(copy_frozen=False)
     config.weight_transfer = wanted
-    monkeypatch.setattr(algo, "config", config)
     monkeypatch.setattr(weight_sync, "planned_transfer", lambda config: "nccl")
     monkeypatch.setattr(weight_sync, "_gpu_of_learner", lambda learner: learner_gpu)
     gpus = functools.partial(lambda gpus, runner: [gpus[runner.worker_index - 1]], runner_gpus)
     monkeypatch.setattr(weight_sync, "_gpus_of_env_runner", gpus)
-    return weight_sync.weight_sync(algo)
+    return weight_sync.weight_sync(config, algo.learner_group, algo.env_runners)
 
 
 def test_where_the_actors_are_decides_last(algo, monkeypatch, caplog):

@@ -71,8 +71,8 @@ def token_columns_of(episodes: list[SingleAgentEpisode]) -> TokenColumns:
     logps = [row_data.engine_logps_of(episode) for episode in episodes]
     tokens = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
     regions = [
-        _region_codes(len(prompt), len(response), data)
-        for prompt, response, data in zip(prompts, responses, custom, strict=True)
+        _region_codes(len(prompt), len(response), episode)
+        for prompt, response, episode in zip(prompts, responses, episodes, strict=True)
     ]
     engine_logps = [
         np.concatenate([np.full(len(prompt), np.nan), logp])
@@ -97,12 +97,13 @@ def _reward_of(episode: SingleAgentEpisode) -> float:
     return float(episode.get_return()) if is_graded else float("nan")
 
 
-def _region_codes(num_prompt: int, num_response: int, data: dict[str, Any]) -> np.ndarray:
+def _region_codes(num_prompt: int, num_response: int, episode: SingleAgentEpisode) -> np.ndarray:
     """Region of every token of one row, (num_prompt + num_response,) int8."""
     codes = np.full(num_prompt + num_response, Region.RESPONSE, np.int8)
     codes[:num_prompt] = Region.PROMPT
-    if data[row_data.IS_DEMONSTRATION]:
+    if episode.custom_data[row_data.IS_DEMONSTRATION]:
         codes[num_prompt:] = Region.DEMONSTRATION
     else:
-        codes[num_prompt : num_prompt + data[row_data.NUM_PREFIX_TOKENS]] = Region.PREFIX
+        num_prefix = row_data.num_prefix_tokens_of(episode)
+        codes[num_prompt : num_prompt + num_prefix] = Region.PREFIX
     return codes

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.learners.connectors.add_tokens_from_episodes_to_batch import (
     AddTokensFromEpisodesToBatch,
     columns_from_dict,
@@ -22,7 +23,9 @@ NAN = float("nan")
 
 def data(*, num_prefix=0, is_demonstration=False, advantage=0.0, index=0):
     return {
-        row_data.NUM_PREFIX_TOKENS: num_prefix,
+        row_data.ROLLOUT: PlannedRollout(
+            problem_id="p", group_id=0, member=index, seed=0, num_prefix_tokens=num_prefix
+        ),
         row_data.IS_DEMONSTRATION: is_demonstration,
         row_data.IS_MEMBER: not is_demonstration,
         row_data.ADVANTAGE: advantage,

@@ -13,6 +13,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from prefix_rft_rllib.basics.random_draws import stable_hash
+from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.row_data import WholeSequences, build_episode
 
@@ -34,7 +35,13 @@ def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, se
         logps=logps,
         reward=reward,
         custom_data={
-            row_data.NUM_PREFIX_TOKENS: num_prefix,
+            row_data.ROLLOUT: PlannedRollout(
+                problem_id=f"p{index}",
+                group_id=0,
+                member=index,
+                seed=0,
+                num_prefix_tokens=num_prefix,
+            ),
             row_data.IS_DEMONSTRATION: is_demonstration,
             row_data.IS_MEMBER: "d" not in picture,
             row_data.ADVANTAGE: advantage,

@@ -38,7 +38,7 @@ def kept_prefix_tokens(old_model, rows, temperature, percent=20):
     """(row, place) of the prefix tokens that keep their weight: the highest entropies of all."""
     candidates = []
     for number, row in enumerate(rows):
-        num_prefix = row.custom_data[row_data.NUM_PREFIX_TOKENS]
+        num_prefix = row_data.num_prefix_tokens_of(row)
         values = [value.item() for value in entropies(old_model, row, temperature)]
         candidates += [(-values[place], number, place) for place in range(num_prefix)]
     num_kept = -(-len(candidates) * percent // 100)
@@ -51,7 +51,7 @@ def prefix_rft_loss(model, old_model, rows, *, max_response_tokens, temperature,
     total = torch.zeros((), dtype=torch.float64)
     for number, row in enumerate(rows):
         advantage = row.custom_data[row_data.ADVANTAGE]
-        num_prefix = row.custom_data[row_data.NUM_PREFIX_TOKENS]
+        num_prefix = row_data.num_prefix_tokens_of(row)
         with torch.no_grad():
             old = token_logps(old_model, row, temperature)
         for place, logp in enumerate(token_logps(model, row, temperature)):
@@ -67,7 +67,7 @@ def sampled_token_mean(rows, values_of_row):
     """Mean over the sampled tokens of all rows of `values_of_row(row)`."""
     values = []
     for row in rows:
-        num_given = row.custom_data[row_data.NUM_PREFIX_TOKENS]
+        num_given = row_data.num_prefix_tokens_of(row)
         values += values_of_row(row)[num_given:]
     return sum(values) / len(values)
 

@@ -41,7 +41,7 @@ class Slow:
     def sampled(self, row):
         if row.custom_data[row_data.IS_DEMONSTRATION]:
             return []
-        return self.logps(row)[row.custom_data[row_data.NUM_PREFIX_TOKENS] :]
+        return self.logps(row)[row_data.num_prefix_tokens_of(row) :]
 
     def demonstration(self, row):
         return self.logps(row) if row.custom_data[row_data.IS_DEMONSTRATION] else []
@@ -49,7 +49,7 @@ class Slow:
     def prefix(self, row):
         if row.custom_data[row_data.IS_DEMONSTRATION]:
             return []
-        return self.logps(row)[: row.custom_data[row_data.NUM_PREFIX_TOKENS]]
+        return self.logps(row)[: row_data.num_prefix_tokens_of(row)]
 
     def surrogates(self, row, weights=None):
         """rho * A of the sampled tokens; rho = 1, but it has a gradient."""
@@ -203,7 +203,7 @@ def test_importance_weights_multiply_the_sampled_tokens(config, cap):
     slow = Slow(config, rows)
 
     def weights_of(row):
-        engine = row_data.engine_logps_of(row)[row.custom_data[row_data.NUM_PREFIX_TOKENS] :]
+        engine = row_data.engine_logps_of(row)[row_data.num_prefix_tokens_of(row) :]
         pairs = zip(slow.sampled(row), engine.tolist(), strict=True)
         return [min((logp.detach() - sampled).exp().item(), cap) for logp, sampled in pairs]
 

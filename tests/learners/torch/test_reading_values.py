@@ -87,7 +87,7 @@ def slow_gradient(config, weights, minibatch):
             num_demonstration_tokens += len(logps)
             continue
         advantage = row.custom_data[row_data.ADVANTAGE]
-        num_given = row.custom_data[row_data.NUM_PREFIX_TOKENS]
+        num_given = row_data.num_prefix_tokens_of(row)
         for logp, before in zip(logps[num_given:], old_logps[num_given:], strict=True):
             ratio = (logp - before).exp()
             sampled = sampled + torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)

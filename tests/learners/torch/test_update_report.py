@@ -140,7 +140,7 @@ def test_the_metrics_of_an_update_are_those_of_the_initial_model(tiny_config):
     kept = slow_update.kept_prefix_tokens(model, rows, 1.0)
     kept_entropies, prefix_logps, gaps = [], [], []
     for number, row in enumerate(rows):
-        num_prefix = row.custom_data[row_data.NUM_PREFIX_TOKENS]
+        num_prefix = row_data.num_prefix_tokens_of(row)
         entropies = [value.item() for value in slow_update.entropies(model, row, 1.0)]
         logps = [value.item() for value in slow_update.token_logps(model, row, 1.0)]
         kept_entropies += [
@@ -170,13 +170,12 @@ def test_logged_rows_tell_the_weight_in_units_of_the_advantage(tiny_config):
     model = slow_update.load_float64(tiny_config.model_path)
     kept = slow_update.kept_prefix_tokens(model, rows, 1.0)
     for number, values in by_row.items():
-        data = rows[number].custom_data
-        num_prefix = data[row_data.NUM_PREFIX_TOKENS]
+        num_prefix = row_data.num_prefix_tokens_of(rows[number])
         is_kept = [
             place >= num_prefix or (number, place) in kept for place in range(len(rows[number]))
         ]
         assert values["kept"] == is_kept
-        advantage = data[row_data.ADVANTAGE]
+        advantage = rows[number].custom_data[row_data.ADVANTAGE]
         assert values["weight"] == [advantage if keep else 0.0 for keep in is_kept]
         logps = [value.item() for value in slow_update.token_logps(model, rows[number], 1.0)]
         entropies = [value.item() for value in slow_update.entropies(model, rows[number], 1.0)]
@@ -227,7 +226,7 @@ def test_logged_weights_and_metrics_tell_of_importance_weights(tiny_config):
     results = update(learner, rows)
     drawn, ratios = [], []
     for number, values in learner.take_report()[1].items():
-        num_prefix = rows[number].custom_data[row_data.NUM_PREFIX_TOKENS]
+        num_prefix = row_data.num_prefix_tokens_of(rows[number])
         advantage = rows[number].custom_data[row_data.ADVANTAGE]
         engine = row_data.engine_logps_of(rows[number])
         expected = [

@@ -1,0 +1,308 @@
+"""The env runners of a run as the driver has them, and what happens when some fail."""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+
+from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
+from prefix_rft_rllib.rollouts import row_data
+
+logger = logging.getLogger(__name__)
+
+NUM_SAMPLING_ROUNDS = 3
+"""How often rollouts lost with a failed env runner are sampled again."""
+RESTART_TIMEOUT_S = 180.0
+"""How long to wait for a restarted env runner when none is left, seconds."""
+KILL_TIMEOUT_S = 10.0
+"""How long a process may take to end, seconds."""
+
+T = TypeVar("T")
+Answers = Sequence[tuple[list[SingleAgentEpisode], Any]]
+"""What `sample_and_get_metrics` of several env runners returned."""
+Round = Callable[[list[PlannedRollout]], Answers]
+"""Samples the rollouts that are missing, or some of them."""
+_call_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class RolloutsInFlight:
+    """Planned rollouts that remote env runners sample while the driver does something else.
+
+    Attributes:
+        rollouts: The plan.
+        temperature: Sampling temperature; None for the config's.
+        tag: RLlib's name of these calls.
+        runner_ids: RLlib's numbers of the env runners that sample.
+    """
+
+    rollouts: list[PlannedRollout]
+    temperature: float | None
+    tag: str
+    runner_ids: list[int]
+
+
+class EnvRunners:
+    """Samples planned rollouts on the env runners of a run, and replaces those that fail.
+
+    Groups stay whole on one runner, so that their prompt is prefilled once. Rollouts lost with
+    a failed runner, or one that does not answer within `sample_timeout_s`, are sampled again on the
+    others: draws depend on the plan alone.
+
+    Args:
+        group: RLlib's group: remote env runners, or a local one alone.
+        metrics: The run's logger.
+        sample_timeout_s: How long remote env runners may take to answer, seconds; None: for ever.
+        may_restart: Whether Ray starts an env runner again when its process has ended.
+        restore: Takes those back that Ray has started again, and returns their numbers.
+        refresh_weights: Gives the learners' newest weights to all env runners.
+
+    Attributes:
+        metrics: The run's logger.
+        sample_timeout_s: As given.
+    """
+
+    def __init__(
+        self,
+        group: EnvRunnerGroup,
+        metrics: MetricsLogger,
+        *,
+        sample_timeout_s: float | None,
+        may_restart: bool,
+        restore: Callable[[EnvRunnerGroup], Sequence[int]],
+        refresh_weights: Callable[[], None],
+    ) -> None:
+        self._group = group
+        self.metrics = metrics
+        self.sample_timeout_s = sample_timeout_s
+        self._may_restart = may_restart
+        self._restore = restore
+        self._refresh_weights = refresh_weights
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the one env runner is in this process."""
+        return self._group.num_remote_env_runners() == 0
+
+    @property
+    def healthy_ids(self) -> list[int]:
+        """RLlib's numbers of the remote env runners that are not known to have failed."""
+        return self._group.healthy_worker_ids()
+
+    def sample(
+        self,
+        rollouts: Sequence[PlannedRollout],
+        *,
+        temperature: float | None = None,
+        key: str | tuple[str, ...] | None = None,
+    ) -> list[SingleAgentEpisode]:
+        """Sample planned rollouts on all env runners.
+
+        Args:
+            rollouts: The plan.
+            temperature: Sampling temperature; default the config's. 0 is greedy.
+            key: Where to put the runners' metrics; None leaves them out of the results.
+
+        Returns:
+            One finished episode per rollout, in the plan's order.
+
+        Raises:
+            RuntimeError: If rollouts are still missing after several rounds.
+        """
+        rounds = [partial(self._sample_once, temperature=temperature)] * NUM_SAMPLING_ROUNDS
+        return self._complete(rollouts, rounds, key)
+
+    def start(
+        self, rollouts: Sequence[PlannedRollout], *, temperature: float | None = None
+    ) -> RolloutsInFlight:
+        """Let the remote env runners sample while the caller does something else.
+
+        A runner answers calls in their order: weights sent meanwhile reach it after its rollouts,
+        so these are all of the weights that it held at the start.
+
+        Args:
+            rollouts: The plan.
+            temperature: Sampling temperature; default the config's. 0 is greedy.
+
+        Returns:
+            What to give to `finish`.
+
+        Raises:
+            RuntimeError: If all env runners have failed and none comes back.
+        """
+        if not self.healthy_ids:
+            self._wait_for_one()
+        runner_ids = self.healthy_ids
+        shares = deal(rollouts, len(runner_ids))
+        busy = {i: share for i, share in zip(runner_ids, shares, strict=True) if share}
+        # A tag of its own: RLlib drops calls where too many of one tag are under way.
+        tag = f"rollouts_in_flight_{next(_call_numbers)}"
+        if busy:
+            self._group.foreach_env_runner_async(
+                "sample_and_get_metrics",
+                tag,
+                kwargs=[{"rollouts": r, "temperature": temperature} for r in busy.values()],
+                remote_worker_ids=list(busy),
+            )
+        return RolloutsInFlight(list(rollouts), temperature, tag, list(busy))
+
+    def finish(
+        self, in_flight: RolloutsInFlight, *, key: str | tuple[str, ...] | None = None
+    ) -> list[SingleAgentEpisode]:
+        """Wait for rollouts that were started; those lost with a failed runner are sampled again.
+
+        They are sampled with the weights that the other runners hold, the same if none were sent
+        since the start; with the learners' newest if all runners have failed.
+
+        Args:
+            in_flight: What `start` returned.
+            key: Where to put the runners' metrics; None leaves them out of the results.
+
+        Returns:
+            One finished episode per rollout, in the plan's order.
+
+        Raises:
+            RuntimeError: If rollouts are still missing after several rounds.
+        """
+        again = partial(self._sample_once, temperature=in_flight.temperature)
+        rounds: list[Round] = [lambda _: self._answers(in_flight)]
+        rounds += [again] * (NUM_SAMPLING_ROUNDS - 1)
+        return self._complete(in_flight.rollouts, rounds, key)
+
+    def call(self, function: Callable[[Any], T]) -> list[T]:
+        """Call a function with every healthy env runner, where it is; their answers."""
+        return self._group.foreach_env_runner(function)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Give all healthy env runners a state, and wait until they have it.
+
+        Args:
+            state: What `TokenEnvRunner.set_state` takes.
+        """
+        if self.is_local:
+            self._group.local_env_runner.set_state(state)
+        else:
+            kwargs = {"state": state}
+            self._group.foreach_env_runner("set_state", kwargs=kwargs, local_env_runner=False)
+
+    def handles(self, runner_ids: Sequence[int]) -> list[Any]:
+        """Ray's actor handles of remote env runners.
+
+        Args:
+            runner_ids: RLlib's numbers of them.
+        """
+        actors = self._group._worker_manager.actors()
+        return [actors[runner_id] for runner_id in runner_ids]
+
+    def end(self, runner_ids: Sequence[int]) -> None:
+        """End the processes of env runners; Ray starts them again, if it may.
+
+        Args:
+            runner_ids: RLlib's numbers of them.
+        """
+        actors = self.handles(runner_ids)
+        # `ray.kill` does not wait: these calls end with the processes, which answer nothing more.
+        ends = [actor.apply.remote(_outlast_a_kill) for actor in actors]
+        for runner_id, actor in zip(runner_ids, actors, strict=True):
+            self._group._worker_manager.set_actor_state(runner_id, healthy=False)
+            ray.kill(actor, no_restart=not self._may_restart)
+        ray.wait(ends, num_returns=len(ends), timeout=2 * KILL_TIMEOUT_S)
+
+    def _complete(
+        self,
+        rollouts: Sequence[PlannedRollout],
+        rounds: Sequence[Round],
+        key: str | tuple[str, ...] | None,
+    ) -> list[SingleAgentEpisode]:
+        """Sample in rounds until there is an episode for every rollout."""
+        finished: dict[tuple[int, int], SingleAgentEpisode] = {}
+        for sample in rounds:
+            missing = [r for r in rollouts if (r.group_id, r.member) not in finished]
+            if not missing:
+                break
+            for episodes, runner_metrics in sample(missing):
+                if key is not None:
+                    self.metrics.aggregate([runner_metrics], key=key)
+                for episode in episodes:
+                    rollout = episode.custom_data[row_data.ROLLOUT]
+                    finished[rollout.group_id, rollout.member] = episode
+        lost = len(rollouts) - len(finished)
+        if lost:
+            raise RuntimeError(
+                f"{lost} of {len(rollouts)} rollouts could not be sampled in "
+                f"{NUM_SAMPLING_ROUNDS} rounds: the env runners failed each time. Their logs have "
+                "the reason; with `num_env_runners=0` the error is raised here."
+            )
+        return [finished[rollout.group_id, rollout.member] for rollout in rollouts]
+
+    def _sample_once(self, rollouts: list[PlannedRollout], temperature: float | None) -> Answers:
+        """One call of `sample` on every healthy runner."""
+        if self.is_local:
+            runner = self._group.local_env_runner
+            return [runner.sample_and_get_metrics(rollouts=rollouts, temperature=temperature)]
+        return self._answers(self.start(rollouts, temperature=temperature))
+
+    def _answers(self, in_flight: RolloutsInFlight) -> Answers:
+        """Wait for rollouts as long as `sample_timeout_s` allows; those that came."""
+        answers = self._group.fetch_ready_async_reqs(
+            tags=in_flight.tag, timeout_seconds=self.sample_timeout_s
+        )
+        answered = {runner_id for runner_id, _ in answers}
+        healthy = set(self.healthy_ids)
+        silent = [i for i in in_flight.runner_ids if i in healthy - answered]
+        if silent:
+            logger.error(
+                "Env runners %s did not answer within `sample_timeout_s` (%s s). Their processes "
+                "are ended and their rollouts sampled again.",
+                silent,
+                self.sample_timeout_s,
+            )
+            self.end(silent)
+        return [answer for _, answer in answers]
+
+    def _wait_for_one(self) -> None:
+        """All env runners have failed: wait until Ray has restarted one, and give it the weights.
+
+        Raises:
+            RuntimeError: If none comes back in time.
+        """
+        deadline = time.monotonic() + RESTART_TIMEOUT_S
+        while not self._restore(self._group):
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"All env runners have failed and none came back within {RESTART_TIMEOUT_S} s. "
+                    "Their logs have the reason; with `num_env_runners=0` the error is raised here."
+                )
+            time.sleep(1.0)
+        self._refresh_weights()
+
+
+def deal(rollouts: Sequence[PlannedRollout], num_shares: int) -> list[list[PlannedRollout]]:
+    """Deal whole groups to env runners in turn.
+
+    Args:
+        rollouts: The plan.
+        num_shares: How many env runners there are, at least 1.
+
+    Returns:
+        Each env runner's rollouts, in the plan's order; empty if there are fewer groups.
+    """
+    groups: dict[int, list[PlannedRollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.group_id, []).append(rollout)
+    shares: list[list[PlannedRollout]] = [[] for _ in range(num_shares)]
+    for number, group in enumerate(groups.values()):
+        shares[number % num_shares] += group
+    return shares
+
+
+def _outlast_a_kill(env_runner: Any) -> None:
+    time.sleep(KILL_TIMEOUT_S)
