@@ -26,8 +26,6 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
-    EPISODE_LEN_MEAN,
-    EPISODE_RETURN_MEAN,
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
@@ -50,7 +48,12 @@ from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.row_data import WholeSequences
-from prefix_rft_rllib.runs.rollout_report import imitation_metrics, rollout_metrics, rollout_records
+from prefix_rft_rllib.runs.rollout_report import (
+    episode_means,
+    imitation_metrics,
+    rollout_metrics,
+    rollout_records,
+)
 from prefix_rft_rllib.runs.run_directory import usable_directory
 from prefix_rft_rllib.runs.run_recorder import RunRecorder, run_path
 from prefix_rft_rllib.settings.placement_checks import (
@@ -226,13 +229,8 @@ class PrefixRFT(Algorithm):
         counts = {metrics.NUM_GROUPS_REPLACED: len(sampled) - len(groups)}
         for name, value in (rollout_metrics(sampled, plan.window) | counts).items():
             self.metrics.log_value((metrics.ROLLOUTS, *name.split("/")), value, reduce="mean")
-        for name, values in (
-            (EPISODE_RETURN_MEAN, [e.get_return() for e in episodes]),
-            (EPISODE_LEN_MEAN, [len(e) for e in episodes]),
-        ):
-            if values:
-                mean = sum(values) / len(values)
-                self.metrics.log_value((ENV_RUNNER_RESULTS, name), mean, reduce="mean")
+        for name, mean in episode_means(episodes).items():
+            self.metrics.log_value((ENV_RUNNER_RESULTS, name), mean, reduce="mean")
         return groups
 
     def sample_rollouts(

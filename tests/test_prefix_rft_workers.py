@@ -14,6 +14,7 @@ from ray.rllib.utils.metrics import (
 
 from prefix_rft_rllib import PrefixRFT
 from prefix_rft_rllib.reports.rollout_log import iteration_log
+from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.runs.run_directory import read_rollouts
 from tests.algorithm_runs import (
     assert_close,
@@ -52,7 +53,9 @@ class Marker(RLlibCallback):
         metrics_logger.log_value("longest", len(episode), reduce="max")
         ray.get(self.log.add.remote("episode_end"))
 
-    def on_sample_end(self, *, samples, **kwargs):
+    def on_sample_end(self, *, env_runner, samples, **kwargs):
+        for episode in samples:
+            episode.custom_data["env_runner"] = env_runner.worker_index
         ray.get(self.log.add.remote("sample_end"))
         ray.get(self.log.add.remote("sampled", len(samples)))
 
@@ -88,6 +91,17 @@ def test_two_remote_env_runners_give_the_same_run_and_callbacks_fire(remote_algo
     assert result[ENV_RUNNER_RESULTS][NUM_EPISODES] == 16
     sampled = run.numbers[1]["rollouts/num_sampled_tokens"]
     assert result[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME] == sampled
+
+
+def test_every_group_is_sampled_by_one_env_runner(remote_algo):
+    algo, start, _ = remote_algo
+    algo.restore_from_path(start)
+    rollouts = [rollout for group in algo._plan(0).groups() for rollout in group.rollouts]
+    samplers = {}
+    for episode in algo.sample_rollouts(rollouts):
+        group_id = episode.custom_data[row_data.ROLLOUT].group_id
+        samplers.setdefault(group_id, []).append(episode.custom_data["env_runner"])
+    assert samplers == {0: [1] * 4, 1: [2] * 4, 2: [1] * 4, 3: [2] * 4}
 
 
 def test_an_iteration_with_a_killed_env_runner_equals_the_undisturbed_one(remote_algo, run):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import EPISODE_LEN_MEAN, EPISODE_RETURN_MEAN
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.core.prefix_schedules import Window
@@ -62,6 +63,22 @@ def rollout_metrics(groups: Sequence[Group], window: Window | None) -> dict[str,
     if levels:
         counts[metrics.NUM_WITHOUT_ISOLATION] = levels.count(NO_ISOLATION)
     return counts | {name: sum(v) / len(v) for name, v in means.items() if v}
+
+
+def episode_means(episodes: Sequence[SingleAgentEpisode]) -> dict[str, float]:
+    """Mean return and mean length under RLlib's own keys, exact over all env runners.
+
+    Args:
+        episodes: All rollouts of an iteration.
+
+    Returns:
+        Numbers by key; none without rollouts.
+    """
+    values = {
+        EPISODE_RETURN_MEAN: [episode.get_return() for episode in episodes],
+        EPISODE_LEN_MEAN: [len(episode) for episode in episodes],
+    }
+    return {name: sum(v) / len(v) for name, v in values.items() if v}
 
 
 def rollout_records(
