@@ -42,7 +42,7 @@ from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.credit import imitation_rows, learner_rows
 from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.iterations.planning import DemonstrationFacts, IterationPlan
-from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, sampled_groups
+from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
 from prefix_rft_rllib.models.export import save_adapter, save_pretrained
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollouts import row_data
@@ -70,7 +70,7 @@ from prefix_rft_rllib.transfers.shared_gpus import (
     engines_asleep,
 )
 from prefix_rft_rllib.transfers.shared_inputs import with_shared_inputs
-from prefix_rft_rllib.transfers.weight_sync import weight_sync, weights
+from prefix_rft_rllib.transfers.weight_sync import adapter, weight_sync, weights
 
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 FEEDBACK = "feedback"
@@ -203,24 +203,9 @@ class PrefixRFT(Algorithm):
         )
 
     def _sample_groups(self, plan: IterationPlan) -> list[Group]:
-        """Sample all planned rollouts; returns the complete groups to train on.
-
-        Groups without signal are replaced by groups of other problems, in as many rounds as the
-        config allows; what still has none after the last one stays.
-        """
+        """Sample all planned rollouts; returns the complete groups to train on."""
         with self._timed(ENV_RUNNER_SAMPLING_TIMER, metrics.SAMPLING_TIME):
-            groups = self._sampler.groups(plan)
-            sampled = list(groups)
-            for _ in range(plan.num_resampling_rounds):
-                without_signal = [i for i, group in enumerate(groups) if not group.has_signal]
-                if not without_signal:
-                    break
-                fresh = sampled_groups(
-                    self.env_runners, plan.replacements(len(without_signal), sampled)
-                )
-                sampled += fresh
-                for index, group in zip(without_signal, fresh, strict=True):
-                    groups[index] = group
+            groups, sampled = resampled(self.env_runners, plan, self._sampler.groups(plan))
         self._feedback.observe(sampled)
         episodes = [episode for group in sampled for episode in group.episodes]
         for episode in episodes:
@@ -352,8 +337,8 @@ class PrefixRFT(Algorithm):
             path,
         )
         if self.config.lora is not None:
-            lora_config, adapter = self.learner_group.first_learner(_adapter)
-            save_adapter(lora_config, adapter, directory)
+            lora_config, adapter_weights = self.learner_group.first_learner(adapter)
+            save_adapter(lora_config, adapter_weights, directory)
         return directory
 
     @contextlib.contextmanager
@@ -364,12 +349,6 @@ class PrefixRFT(Algorithm):
             yield
         seconds = time.perf_counter() - started
         self.metrics.log_value((metrics.TIME, name), seconds, reduce="sum")
-
-
-def _adapter(learner: Learner) -> tuple[Any, dict[str, Any]]:
-    """Configuration and weights of a learner's adapter."""
-    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
-    return module.weights.config, module.get_state()
 
 
 def _take_report(learner: Learner) -> Any:

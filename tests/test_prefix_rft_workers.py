@@ -96,7 +96,7 @@ def test_two_remote_env_runners_give_the_same_run_and_callbacks_fire(remote_algo
 def test_every_group_is_sampled_by_one_env_runner(remote_algo):
     algo, start, _ = remote_algo
     algo.restore_from_path(start)
-    rollouts = [rollout for group in algo._plan(0).groups() for rollout in group.rollouts]
+    rollouts = [rollout for group in algo._plan(0).groups() for rollout in group.planned]
     samplers = {}
     for episode in algo.sample_rollouts(rollouts):
         group_id = episode.custom_data[row_data.ROLLOUT].group_id

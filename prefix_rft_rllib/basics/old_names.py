@@ -89,7 +89,7 @@ _MOVED_INTO = {
         "runner_engine": "runner_engine",
         "runner_device": "runner_device",
         "engine_failures": "engine_failures",
-        "rollout_sampling": "rollout_sampling",
+        "rollout_sampling": "env_runners",
         "weight_transfer_choice": "weight_transfer_choice",
     },
     "engines": {

@@ -133,6 +133,33 @@ def sampled_groups(env_runners: EnvRunners, groups: list[Group]) -> list[Group]:
     return groups
 
 
+def resampled(
+    env_runners: EnvRunners, plan: IterationPlan, groups: Sequence[Group]
+) -> tuple[list[Group], list[Group]]:
+    """Replace groups without signal by groups of other problems.
+
+    There are as many rounds as the config allows; what has no signal after the last one stays.
+
+    Args:
+        env_runners: They sample.
+        plan: The plan of the iteration.
+        groups: Its sampled groups.
+
+    Returns:
+        The groups to train on, and all that were sampled.
+    """
+    kept, sampled = list(groups), list(groups)
+    for _ in range(plan.num_resampling_rounds):
+        without_signal = [i for i, group in enumerate(kept) if not group.has_signal]
+        if not without_signal:
+            break
+        fresh = sampled_groups(env_runners, plan.replacements(len(without_signal), sampled))
+        sampled += fresh
+        for index, group in zip(without_signal, fresh, strict=True):
+            kept[index] = group
+    return kept, sampled
+
+
 def _rollouts(groups: Sequence[Group]) -> list[PlannedRollout]:
     return [rollout for group in groups for rollout in group.planned]
 

@@ -162,6 +162,12 @@ def weights(learner: Learner) -> dict[str, Any]:
     }
 
 
+def adapter(learner: Learner) -> tuple[Any, dict[str, Any]]:
+    """Configuration and weights of a learner's adapter (`lora`)."""
+    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    return module.weights.config, module.get_state()
+
+
 def _put_weights(learner: Learner) -> dict[str, Any]:
     """The same with the weights in the object store: they cross Ray once per node.
 
