@@ -132,11 +132,7 @@ class PrefixRFT(Algorithm):
             raise
 
     def _preflight(self) -> None:
-        """Grade answers and demonstrations, and show what the model will see.
-
-        Raises:
-            ValueError: If an answer cannot be graded or the tokenizer loses text.
-        """
+        """Grade answers and demonstrations, and show what the model will see; faults are errors."""
         # Imported here: Python warns about `python -m` of a module that its package has imported.
         from prefix_rft_rllib.preflight import preflight
 
@@ -162,7 +158,6 @@ class PrefixRFT(Algorithm):
             plan = self._plan_step()  # stage, problems, prefix lengths, demonstration rows
             groups = self._sample_groups(plan)  # reset, roll out, reward
             self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
-            # Asleep where they share GPUs with the learners.
             with engines_asleep(self.config, self.learner_group, self.env_runners):
                 self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
             self._sampler.finish()
