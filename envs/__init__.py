@@ -9,6 +9,7 @@ import gymnasium as gym
 from prefix_rft_rllib.envs.code_env import CodeEnv
 from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut
 from prefix_rft_rllib.envs.demonstrations.demonstration_rewards import demonstration_reward
+from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.demonstrations.solution_steps import step_ends
 from prefix_rft_rllib.envs.math_env import MathEnv
 from prefix_rft_rllib.envs.problems import ProblemSet, load_problem_set, receive_problem_set
@@ -20,6 +21,7 @@ __all__ = [
     "TOY_BASE_MODEL",
     "TOY_CODE_BASE_MODEL",
     "CodeEnv",
+    "DemonstrationFacts",
     "Graded",
     "MathEnv",
     "Problem",

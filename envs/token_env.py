@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
+from prefix_rft_rllib.envs.problems.loading import load_problem_set
+from prefix_rft_rllib.envs.problems.problem import Problem
+from prefix_rft_rllib.envs.problems.problem_set import ProblemSet
 from prefix_rft_rllib.envs.verifiers.grading import outcome_name
 
 RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
@@ -198,7 +200,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         problem = self.problem_set.by_id(options["problem_id"])
         index = _whole_number("demonstration_index", options)
         num_prefix_tokens = _whole_number("num_prefix_tokens", options)
-        num_demonstrations = len(problem.demonstrations)
+        num_demonstrations = len(problem.demonstration_ids)
         if not 0 <= index < max(num_demonstrations, 1):
             raise ValueError(
                 f"Reset option 'demonstration_index' ({index}) is out of range: problem "
@@ -211,7 +213,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
                 f"Reset option 'num_prefix_tokens' is {num_prefix_tokens}, but problem "
                 f"{problem.problem_id!r} has no demonstration: only 0 is possible."
             )
-        demonstration = problem.demonstrations[index]
+        demonstration = problem.demonstration_ids[index]
         limit = min(len(demonstration), self.max_response_tokens) - 1
         if not 0 <= num_prefix_tokens <= limit:
             raise ValueError(

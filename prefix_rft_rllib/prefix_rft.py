@@ -36,12 +36,13 @@ from ray.rllib.utils.metrics import (
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.basics.hub_models import model_directory
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
+from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.credit import imitation_rows, learner_rows
 from prefix_rft_rllib.iterations.groups import Group
-from prefix_rft_rllib.iterations.planning import DemonstrationFacts, IterationPlan
+from prefix_rft_rllib.iterations.planning import IterationPlan
 from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
 from prefix_rft_rllib.models.export import save_adapter, save_pretrained
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
@@ -111,7 +112,7 @@ class PrefixRFT(Algorithm):
         check_setup(self.config, self.method, self.problem_set)
         check_placement(self.config)
         check_present_gpus(self.config, self.method)
-        self._facts = DemonstrationFacts.of(self.problem_set)
+        self._facts = DemonstrationFacts(self.problem_set)
         self._feedback = CarriedOver(self.method.stage_at(0))
         is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
         directory = run_path(self.logdir, self._storage)

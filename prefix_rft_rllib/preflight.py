@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefix_rft_rllib.basics.text import without_controls
-from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut
+from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
 from prefix_rft_rllib.envs.problems.lossless import decoded_texts
 from prefix_rft_rllib.envs.prompts.prompting import decode_all
@@ -139,7 +139,7 @@ def preflight(problem_set: ProblemSet, *, progress: bool = True) -> PreflightRep
     _check_answers(problem_set, answers)
     demonstrations, rejected = _grade_demonstrations(problem_set, progress)
     _check_verifier(problem_set, answers, demonstrations)
-    shown = next((p for p in problems if p.demonstrations), problems[0])
+    shown = next((p for p in problems if p.demonstration_ids), problems[0])
     prefix_ids = _example_prefix(problem_set, shown)
     prompt, prefix = decode_all(
         problem_set.tokenizer, [shown.prompt_ids, prefix_ids], skip_special_tokens=False
@@ -151,7 +151,7 @@ def preflight(problem_set: ProblemSet, *, progress: bool = True) -> PreflightRep
         verdicts=Counter(map(outcome_name, demonstrations)),
         rejected=rejected,
         prompt=prompt,
-        prefix=prefix if shown.demonstrations else None,
+        prefix=prefix if shown.demonstration_ids else None,
         num_prefix_tokens=len(prefix_ids),
         seconds=time.perf_counter() - started,
     )
@@ -216,10 +216,12 @@ def _grade_demonstrations(
     problem_set: ProblemSet, progress: bool
 ) -> tuple[list[Outcome], list[RejectedDemonstration]]:
     """Grade every demonstration as the text that its token ids decode to."""
-    owners = [p for p in problem_set.problems for _ in p.demonstrations]
+    owners = [p for p in problem_set.problems for _ in p.demonstration_ids]
     sources = [source for p in problem_set.problems for source in p.demonstration_sources]
     without_end = problem_set.end_tokens.without
-    rows = [without_end(token_ids) for p in problem_set.problems for token_ids in p.demonstrations]
+    rows = [
+        without_end(token_ids) for p in problem_set.problems for token_ids in p.demonstration_ids
+    ]
     texts = decode_all(problem_set.tokenizer, rows, skip_special_tokens=True)
     outcomes = problem_set.grader.grade_many(texts, owners, "demonstrations" if progress else None)
     rejected = [
@@ -234,13 +236,12 @@ def _grade_demonstrations(
 
 def _example_prefix(problem_set: ProblemSet, problem: Problem) -> Sequence[int]:
     """Return half of a problem's first demonstration, cut before its answer if the settings say."""
-    if not problem.demonstrations:
+    if not problem.demonstration_ids:
         return ()
-    num_tokens = len(problem.demonstrations[0]) // 2
-    if problem_set.settings.cut_prefix_before_answer:
-        cut = answer_cut(problem_set, problem.problem_id, 0)
-        num_tokens = num_tokens if cut is None else min(num_tokens, cut)
-    return problem.demonstrations[0][:num_tokens]
+    num_tokens = len(problem.demonstration_ids[0]) // 2
+    cut = DemonstrationFacts(problem_set).answer_cut(problem.problem_id, 0)
+    num_tokens = num_tokens if cut is None else min(num_tokens, cut)
+    return problem.demonstration_ids[0][:num_tokens]
 
 
 def _indented(text: str) -> str:

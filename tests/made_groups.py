@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from prefix_rft_rllib import PrefixRFTConfig, methods
+from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.problems import Problem
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.groups import Group, in_groups
-from prefix_rft_rllib.iterations.planning import DemonstrationFacts, IterationPlan
+from prefix_rft_rllib.iterations.planning import IterationPlan
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.row_data import build_episode
@@ -23,7 +24,7 @@ def problem(number: int, num_demonstrations: int = 1) -> Problem:
         prompt=f"problem {number}",
         prompt_ids=(number, 3),
         answer="0",
-        demonstrations=tuple(demonstrations),
+        demonstration_ids=tuple(demonstrations),
         split="train",
         source=f"made:{number}",
         num_long_demonstrations=0,
@@ -31,6 +32,25 @@ def problem(number: int, num_demonstrations: int = 1) -> Problem:
 
 
 PROBLEMS = [problem(number) for number in range(NUM_PROBLEMS)]
+
+
+class MadeFacts(DemonstrationFacts):
+    """Facts about demonstrations of which nothing has to be found out.
+
+    Args:
+        answer_cut: As the methods of `DemonstrationFacts`, and so are the others.
+        step_ends: Likewise.
+        reward: Likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        answer_cut: Callable[[str, int], int | None],
+        step_ends: Callable[[str, int], tuple[int, ...]],
+        reward: Callable[[str, int], float],
+    ):
+        self.answer_cut, self.step_ends, self.reward = answer_cut, step_ends, reward
 
 
 def facts(
@@ -41,7 +61,7 @@ def facts(
 ) -> DemonstrationFacts:
     """Demonstrations of steps of equal length; all earn 1 but those in `rewards`."""
     lengths = {f"p{number}": 2 + number for number in range(1000)}
-    return DemonstrationFacts(
+    return MadeFacts(
         answer_cut=cut,
         step_ends=lambda problem_id, index: (
             *range(step_length, lengths[problem_id], step_length),
@@ -83,7 +103,7 @@ def play(
         earned = rewards[group.problem.problem_id] if isinstance(rewards, Mapping) else rewards
         for rollout in group.planned:
             given = rollout.num_prefix_tokens
-            demonstrations = group.problem.demonstrations
+            demonstrations = group.problem.demonstration_ids
             prefix = demonstrations[rollout.demonstration_index][:given] if given else ()
             reward = earned[rollout.member]
             data = {

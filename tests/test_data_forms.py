@@ -148,6 +148,6 @@ def test_a_user_s_verifier_reads_the_numbers_of_a_row_and_nobody_uses_them_up(
         }
     )
     (problem,) = problems.train
-    graded = [problems.grade_response(problem, ids)[1] for ids in problem.demonstrations]
+    graded = [problems.grade_response(problem, ids)[1] for ids in problem.demonstration_ids]
     assert graded == [1.0, 1.0, 0.0]
     assert problem.extra == {"meta": row["meta"]}

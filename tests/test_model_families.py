@@ -54,7 +54,7 @@ def test_prompt_and_demonstration_are_the_ids_of_the_whole_conversation(name, di
         whole = tokenizer.apply_chat_template(
             [{"role": role, "content": content} for role, content in turns], return_dict=False
         )
-        ours = [*problem.prompt_ids, *problem.demonstrations[0]]
+        ours = [*problem.prompt_ids, *problem.demonstration_ids[0]]
         assert ours == whole[: len(ours)]
         assert ours[-1] == turn_end  # what follows is the template's newline, or its end of text
         assert whole.index(turn_end, len(problem.prompt_ids)) == len(ours) - 1

@@ -84,9 +84,9 @@ def test_fewer_and_flawed_demonstrations_leave_the_problems_as_they_are():
             assert (a.problem_id, a.prompt_ids, a.answer) == (b.problem_id, b.prompt_ids, b.answer)
     pairs = zip(usual.train, flawed.train, strict=True)
     # 2 to 6 clauses, 30% flawed each: (.7^2 + ... + .7^6) / 5 = .27 of them stay as they are.
-    num_equal = sum(a.demonstrations == b.demonstrations for a, b in pairs)
+    num_equal = sum(a.demonstration_ids == b.demonstration_ids for a, b in pairs)
     assert num_equal / len(usual.train) == pytest.approx(0.27, abs=0.03)
-    assert sum(bool(problem.demonstrations) for problem in few.train) == 200
+    assert sum(bool(problem.demonstration_ids) for problem in few.train) == 200
 
 
 def test_a_table_of_another_kind_is_not_written_to(tmp_path):

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.envs.problems.problem import Problem
+from prefix_rft_rllib.envs.problems.problem_set import ProblemSet
 from prefix_rft_rllib.envs.prompts.prompting import decode_response
 from prefix_rft_rllib.envs.verifiers.choice_verifier import CHOICE, letter_spans
 from prefix_rft_rllib.envs.verifiers.code_extraction import extract_code
@@ -29,18 +29,23 @@ _BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])\s*(?:(?P<brace>\{)|[^\s{}$\\]
 _UNFINISHED_CHARACTER = "\ufffd"
 
 
-def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: int) -> int | None:
+def answer_cut(
+    problem_set: ProblemSet,
+    problem_id: str,
+    demonstration_index: int,
+    warn: Callable[[str], None] = logger.warning,
+) -> int | None:
     """Return how many tokens of a demonstration end before its accepted answer begins.
 
     Only the closings of boxes are graded, in a choice problem also the ends of letters that stand
     alone, in their order in the text. A place at which the verifier runs out of time or fails may
-    hold the answer and counts as accepted. The result is kept in the problem set, also in that
-    case: one demonstration is graded once, and its cut does not change within a process.
+    hold the answer and counts as accepted.
 
     Args:
         problem_set: The problems and their verifier.
         problem_id: A problem of the set.
         demonstration_index: Which of its demonstrations.
+        warn: Called with a sentence if the cut is at a place without a verdict.
 
     Returns:
         The largest number of leading tokens whose text does not reach into the box command (the
@@ -50,23 +55,22 @@ def answer_cut(problem_set: ProblemSet, problem_id: str, demonstration_index: in
     Raises:
         ValueError: If there is no such problem or demonstration.
     """
-    key = (problem_id, demonstration_index)
-    if key not in problem_set.answer_cuts:
-        problem = problem_set.by_id(problem_id)
-        token_ids = problem_set.demonstration(problem_id, demonstration_index)
-        text = problem_set.response_text(token_ids)
-        start = last_code_line(text) if is_task(problem.answer) else None
-        for answer_start, answer_end in _answers(problem_set, problem, text):
-            outcome = problem_set.grader.grade(text[:answer_end], problem)
-            if is_undecided(outcome):
-                _note_undecided(problem_set, key, outcome_name(outcome))
-            if is_accepted(outcome) or is_undecided(outcome):
-                start = answer_start
-                break
-        problem_set.answer_cuts[key] = (
-            None if start is None else num_tokens_before(problem_set.tokenizer, token_ids, start)
-        )
-    return problem_set.answer_cuts[key]
+    problem = problem_set.by_id(problem_id)
+    token_ids = problem_set.demonstration(problem_id, demonstration_index)
+    text = problem_set.response_text(token_ids)
+    start = last_code_line(text) if is_task(problem.answer) else None
+    for answer_start, answer_end in _answers(problem_set, problem, text):
+        outcome = problem_set.grader.grade(text[:answer_end], problem)
+        if is_undecided(outcome):
+            warn(
+                f"The verdict of a box in demonstration {demonstration_index} of problem "
+                f"{problem_id!r} is {outcome_name(outcome)}. Prefixes of it are cut before that "
+                "box, in case it holds the answer."
+            )
+        if is_accepted(outcome) or is_undecided(outcome):
+            start = answer_start
+            break
+    return None if start is None else num_tokens_before(problem_set.tokenizer, token_ids, start)
 
 
 def _answers(problem_set: ProblemSet, problem: Problem, text: str) -> list[tuple[int, int]]:
@@ -76,19 +80,6 @@ def _answers(problem_set: ProblemSet, problem: Problem, text: str) -> list[tuple
     names = (problem_set.settings.verifier, problem.domain)
     letters = letter_spans(text) if names[0] == CHOICE or names == ("domain", CHOICE) else []
     return sorted(boxes(text) + letters, key=lambda span: (span[1], span[0]))
-
-
-def _note_undecided(problem_set: ProblemSet, key: tuple[str, int], verdict: str) -> None:
-    if not problem_set.undecided_cuts:
-        logger.warning(
-            "The verdict of a box in demonstration %d of problem %r is %s. Prefixes of it are cut "
-            "before that box, in case it holds the answer. Further such demonstrations are cut in "
-            "the same way and not logged.",
-            key[1],
-            key[0],
-            verdict,
-        )
-    problem_set.undecided_cuts.add(key)
 
 
 def boxes(text: str) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from prefix_rft_rllib.envs.problems import ProblemSet
+from prefix_rft_rllib.envs.problems.problem_set import ProblemSet
 from prefix_rft_rllib.envs.prompts.prompting import decode_response
 
 # `\;` and `\!` are spaces of LaTeX, not punctuation.
@@ -31,8 +31,6 @@ def step_ends(
     of the next, it belongs to the finished step, and a step that has no token of its own is part of
     the one before it.
 
-    The result is kept in the problem set.
-
     Args:
         problem_set: The problems and their tokenizer.
         problem_id: A problem of the set.
@@ -45,14 +43,8 @@ def step_ends(
     Raises:
         ValueError: If there is no such problem or demonstration.
     """
-    key = (problem_id, demonstration_index)
-    if key not in problem_set.step_ends:
-        token_ids = problem_set.demonstration(problem_id, demonstration_index)
-        problem_set.step_ends[key] = _token_ends(problem_set.tokenizer, token_ids)
-    return problem_set.step_ends[key]
-
-
-def _token_ends(tokenizer: Any, token_ids: Sequence[int]) -> tuple[int, ...]:
+    token_ids = problem_set.demonstration(problem_id, demonstration_index)
+    tokenizer = problem_set.tokenizer
     text = decode_response(tokenizer, token_ids)
     covered = covered_characters(tokenizer, token_ids)
     num_content = len(text.rstrip())

@@ -62,7 +62,7 @@ def decoded_texts(
         for source, text, token_ids in zip(
             problem.demonstration_sources,
             problem.demonstration_texts,
-            problem.demonstrations,
+            problem.demonstration_ids,
             strict=True,
         ):
             places.append((number, source, "demonstration", text))

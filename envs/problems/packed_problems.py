@@ -89,14 +89,14 @@ class PackedProblems(_Problems):
         data: list[np.ndarray] = []
         numbers: list[tuple[int, ...]] = []
         for problem in problems:
-            token_rows += [problem.prompt_ids, *problem.demonstrations]
+            token_rows += [problem.prompt_ids, *problem.demonstration_ids]
             fields = [getattr(problem, name) for name in _TEXTS]
             listed = (problem.demonstration_texts, problem.demonstration_sources)
             for text in (*fields, *listed[0], *listed[1]):
                 texts.append(np.frombuffer(text.encode(*_ENCODING), np.uint8))
             data += [_packed(problem.extra), _packed(_listed(problem.messages))]
             # Three counts: a problem made by hand may have demonstrations without texts.
-            counts = (len(problem.demonstrations), len(listed[0]), len(listed[1]))
+            counts = (len(problem.demonstration_ids), len(listed[0]), len(listed[1]))
             numbers.append((problem.num_long_demonstrations, *counts, problem.source_number))
         self._tokens = _Rows.of(token_rows, np.int32)
         self._texts = _Rows.of(texts, np.uint8)
@@ -129,7 +129,7 @@ class PackedProblems(_Problems):
         return Problem(
             **dict(zip(_TEXTS, texts, strict=False)),
             prompt_ids=tokens[0],
-            demonstrations=tuple(tokens[1:]),
+            demonstration_ids=tuple(tokens[1:]),
             num_long_demonstrations=num_long,
             demonstration_texts=tuple(listed[:num_texts]),
             demonstration_sources=tuple(listed[num_texts:]),

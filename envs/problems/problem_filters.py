@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from prefix_rft_rllib.envs.problems.lossless import decoded_texts
-from prefix_rft_rllib.envs.problems.problem import Problem
+from prefix_rft_rllib.envs.problems.problem import TRAIN, Problem
 from prefix_rft_rllib.envs.prompts.prompt_renderer import PromptRenderers
 from prefix_rft_rllib.envs.prompts.template_overlap import overlap_length
 from prefix_rft_rllib.envs.rows.row_fields import RawProblem
@@ -38,8 +38,8 @@ def settle_overlaps(
     num_kept = 0
     for item, prompt in zip(raw, prompts, strict=True):
         drops = own[item.source_number].drop_template_overlap
-        demonstrations = []
-        for source, text in item.demonstrations:
+        texts, sources = [], []
+        for text, source in zip(item.demonstration_texts, item.demonstration_sources, strict=True):
             length = overlap_length(prompt, text)
             if length and drops:
                 counts["template_overlaps_dropped"] += 1
@@ -48,10 +48,11 @@ def settle_overlaps(
                 num_kept += 1
                 first = first or (source, text[:length])
             if text.strip():
-                demonstrations.append((source, text))
+                texts.append(text)
+                sources.append(source)
             else:
                 counts["demonstrations_blank"] += 1
-        item.demonstrations = demonstrations
+        item.demonstration_texts, item.demonstration_sources = texts, sources
     if first:
         counts["demonstrations_repeating_the_prompt"] += num_kept
         logger.warning(
@@ -101,7 +102,7 @@ def unchanged_by_tokenizer(
             continue
         keeps = [(number, text) not in changed for text in problem.demonstration_texts]
         counts["demonstrations_changed_by_tokenizer"] += keeps.count(False)
-        is_needed = problem.split == "train" and problem.source_number in needed
+        is_needed = problem.split == TRAIN and problem.source_number in needed
         if is_needed and not any(keeps):
             counts["dropped_no_demonstration"] += 1
         else:
@@ -144,7 +145,7 @@ def _with_demonstrations(problem: Problem, keeps: Sequence[bool]) -> Problem:
 
     return replace(
         problem,
-        demonstrations=kept(problem.demonstrations),
+        demonstration_ids=kept(problem.demonstration_ids),
         demonstration_texts=kept(problem.demonstration_texts),
         demonstration_sources=kept(problem.demonstration_sources),
     )

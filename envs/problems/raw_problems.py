@@ -87,8 +87,7 @@ class _Merged:
             self._counts["merged_rows"] += 1
             if known.extra.packed != problem.extra.packed:
                 self._counts["merged_rows_with_other_columns"] += 1
-            texts = {text for _, text in known.demonstrations}
-            known.demonstrations += [d for d in problem.demonstrations if d[1] not in texts]
+            known.add_demonstrations(problem)
         self._in_source.setdefault(given_id, known)
         self._by_text.setdefault(text, known)
 

@@ -12,10 +12,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from prefix_rft_rllib.envs.problems import Problem
+from prefix_rft_rllib.envs.problems.problem import TRAIN, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ def split_off(problems: Sequence[Problem], held_out_fraction: float) -> list[Pro
         replace(p, split="held_out") if _hash_share(p.problem_id) < held_out_fraction else p
         for p in problems
     ]
-    return sorted(split, key=lambda p: p.split != "train")
+    return sorted(split, key=lambda p: p.split != TRAIN)
 
 
 def keep_demonstrations(
@@ -59,12 +57,12 @@ def keep_demonstrations(
     """
     if demonstration_fraction == 1:
         return list(problems)
-    candidates = [p.problem_id for p in problems if p.split == "train" and p.demonstrations]
+    candidates = [p.problem_id for p in problems if p.split == TRAIN and p.demonstration_ids]
     num_kept = math.ceil(round(demonstration_fraction * len(candidates), _NUM_EXACT_DECIMALS))
     ranked = sorted(candidates, key=lambda name: (_hash_share(_DEMONSTRATION_SALT + name), name))
     left_out = set(ranked[num_kept:])
     counts["demonstrations_left_out"] += sum(
-        len(p.demonstrations) for p in problems if p.problem_id in left_out
+        len(p.demonstration_ids) for p in problems if p.problem_id in left_out
     )
     return [_without_demonstrations(p) if p.problem_id in left_out else p for p in problems]
 
@@ -84,7 +82,7 @@ def without_clashes(
         The held-out problems.
     """
     ids = {problem.problem_id for problem in others}
-    train_prompts = {problem.prompt for problem in others if problem.split == "train"}
+    train_prompts = {problem.prompt for problem in others if problem.split == TRAIN}
     num_seen = sum(problem.prompt in train_prompts for problem in held_out)
     if num_seen:
         counts[f"also_in_train:{name}"] = num_seen
@@ -106,7 +104,7 @@ def without_clashes(
 
 
 def _without_demonstrations(problem: Problem) -> Problem:
-    return replace(problem, demonstrations=(), demonstration_texts=(), demonstration_sources=())
+    return replace(problem, demonstration_ids=(), demonstration_texts=(), demonstration_sources=())
 
 
 def _hash_share(text: str) -> float:

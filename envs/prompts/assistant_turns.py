@@ -161,7 +161,9 @@ class DemonstrationEncoders:
             yield from self._encoders[key].encode(
                 (text, prompt_ids[num_leading(text) :], demonstration, source)
                 for problem, text, prompt_ids in group
-                for source, demonstration in problem.demonstrations
+                for demonstration, source in zip(
+                    problem.demonstration_texts, problem.demonstration_sources, strict=True
+                )
             )
 
     def _key(self, problem: RawProblem) -> tuple[PromptRenderer, bool]:

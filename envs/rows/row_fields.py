@@ -34,7 +34,8 @@ class RawProblem:
         prompt: The bare problem; of a conversation its last user message.
         answer: The gold answer; of a row with tests these (`code_tests.pack_task`).
         source: "file:line" of the first row.
-        demonstrations: Pairs of "file:line" and text; equal texts once.
+        demonstration_texts: Its demonstrations; equal texts once.
+        demonstration_sources: "file:line" of each of them.
         messages: The prompt as the row's own conversation; empty if the row has a text.
         extra: The other columns of the first row.
         source_number: Which of the sources it is from.
@@ -45,10 +46,21 @@ class RawProblem:
     prompt: str
     answer: str
     source: str
-    demonstrations: list[tuple[str, str]] = field(default_factory=list)
+    demonstration_texts: list[str] = field(default_factory=list)
+    demonstration_sources: list[str] = field(default_factory=list)
     messages: tuple[dict[str, Any], ...] = ()
     extra: Extra = field(default_factory=Extra)
     source_number: int = 0
+
+    def add_demonstrations(self, other: RawProblem) -> None:
+        """Take over those of another row of the same problem that are new."""
+        known = set(self.demonstration_texts)
+        for text, source in zip(
+            other.demonstration_texts, other.demonstration_sources, strict=True
+        ):
+            if text not in known:
+                self.demonstration_texts.append(text)
+                self.demonstration_sources.append(source)
 
 
 class RowReader:
@@ -90,7 +102,7 @@ class RowReader:
                 f"{place}: {row.missing('answer')} Without an answer no response can be graded; "
                 "filters=['no_parseable_answer'] drops and counts such rows."
             )
-        texts = _demonstrations(row, self._counts)
+        texts = list(dict.fromkeys(_demonstrations(row, self._counts)))
         if not texts and demonstration is not None:
             texts = [demonstration]
         problem_id = row.text("problem_id") or row.text("id")
@@ -106,7 +118,8 @@ class RowReader:
             prompt=prompt,
             answer=answer,
             source=place,
-            demonstrations=[(place, text) for text in dict.fromkeys(texts)],
+            demonstration_texts=texts,
+            demonstration_sources=[place] * len(texts),
             messages=tuple(messages),
             extra=Extra(row.others(self._settings.extra_fields)),
         )

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from socket import socket
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from prefix_rft_rllib.envs.sandbox import landlock, linux
 from prefix_rft_rllib.envs.sandbox.attempt_program import (
@@ -30,14 +30,12 @@ from prefix_rft_rllib.envs.sandbox.attempt_program import (
     module_for,
     run_program,
 )
+from prefix_rft_rllib.envs.sandbox.attempt_setting import AttemptSetting
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.isolation import DEVICES, library_paths
 from prefix_rft_rllib.envs.sandbox.plain_data import Handle, PlainDataError, encode, value_as
 from prefix_rft_rllib.envs.sandbox.system_calls import filter_system_calls
 from prefix_rft_rllib.envs.sandbox.usual_names import usual_names
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
 
 _LINK, _READY = 3, 4
 _PLAIN_BASES: tuple[type[Any], ...] = (

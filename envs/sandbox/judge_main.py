@@ -22,8 +22,8 @@ from typing import Any
 
 from prefix_rft_rllib.envs.sandbox import linux
 from prefix_rft_rllib.envs.sandbox.attempt_main import import_packages
+from prefix_rft_rllib.envs.sandbox.attempt_setting import AttemptSetting
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
-from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.remote import Attempt, AttemptFailed, TestsBroken, describe
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds

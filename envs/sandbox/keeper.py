@@ -14,13 +14,12 @@ import signal
 import socket
 import struct
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefix_rft_rllib.envs.sandbox import linux
 from prefix_rft_rllib.envs.sandbox.attempt_main import Streams, run_attempt
+from prefix_rft_rllib.envs.sandbox.attempt_setting import AttemptSetting
 from prefix_rft_rllib.envs.sandbox.isolation import enter_room, separate_processes
-from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.user_ids import UserIds, reap_children
 
 SETUP_FAILED = -1
@@ -30,46 +29,11 @@ _STATUS = struct.Struct("<i")
 _READY = 2**30
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttemptSetting:
-    """What every attempt of one worker gets.
-
-    Attributes:
-        level: Isolation, one of `isolation.LEVELS`.
-        limits: What it may use.
-        users: The ids it runs under; None if the caller is not root.
-        directory: Its working directory.
-        packages: Import names that it may use beside the standard library, with the directory
-            that holds each.
-        filter_system_calls: Whether the kernel refuses it everything it does not need.
-        restricts_files: Whether the kernel refuses it files that it would not see with
-            namespaces.
-        usual_imports: Whether names that are usually imported are there without an import.
-    """
-
-    level: str
-    limits: SandboxLimits
-    users: UserIds | None
-    directory: str
-    packages: dict[str, str] = field(default_factory=dict)
-    filter_system_calls: bool = True
-    restricts_files: bool = False
-    usual_imports: bool = False
-
-    def package_paths(self) -> list[str]:
-        """Return what belongs to the packages that it may use."""
-        return [
-            os.path.join(directory, part)
-            for name, directory in self.packages.items()
-            for part in (name, f"{name}.libs")
-        ]
-
-
 class Keeper:
     """The keeper as its worker sees it.
 
     Args:
-        setting: As above.
+        setting: What its attempts get.
 
     Raises:
         OSError: If it cannot be started; nothing is left over then.

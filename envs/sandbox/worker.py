@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefix_rft_rllib.envs.sandbox import landlock, linux
+from prefix_rft_rllib.envs.sandbox.attempt_setting import AttemptSetting
 from prefix_rft_rllib.envs.sandbox.isolation import (
     DIRECTORY,
     choose_level,
@@ -25,7 +26,7 @@ from prefix_rft_rllib.envs.sandbox.isolation import (
     library_paths,
 )
 from prefix_rft_rllib.envs.sandbox.judge_main import run_judge
-from prefix_rft_rllib.envs.sandbox.keeper import AttemptSetting, Keeper, end_all
+from prefix_rft_rllib.envs.sandbox.keeper import Keeper, end_all
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.removal import discard
 from prefix_rft_rllib.envs.sandbox.supervision import Supervision

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefix_rft_rllib.basics.import_paths import import_function
+from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
 from prefix_rft_rllib.envs.verifiers.choice_verifier import ChoiceVerifier, shared_choice_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
@@ -14,11 +15,8 @@ from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_c
 from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier, shared_math_verifier
 from prefix_rft_rllib.envs.verifiers.verdict import Graded, Verdict
 
-if TYPE_CHECKING:
-    from prefix_rft_rllib.envs.problems import Problem
-
 Result = Graded | Verdict | float
-Verifier = Callable[[str, "Problem"], Result]
+Verifier = Callable[[str, Problem], Result]
 
 __all__ = [
     "ChoiceVerifier",

@@ -7,16 +7,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import load_verifier, max_threads
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task
 from prefix_rft_rllib.envs.verifiers.math_answers import has_content
 from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
 from prefix_rft_rllib.envs.verifiers.verdict import SCORED, Detail, Graded, Verdict
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.envs.problems import Problem
 
 logger = logging.getLogger(__name__)
 

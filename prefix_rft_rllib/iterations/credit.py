@@ -76,7 +76,7 @@ def _demonstration_episodes(
     return [
         row_data.build_episode(
             problem.prompt_ids,
-            problem.demonstrations[index],
+            problem.demonstration_ids[index],
             reward=group.demonstration_rewards[number] if is_member else 0.0,
             custom_data={
                 row_data.ROLLOUT: PlannedRollout(

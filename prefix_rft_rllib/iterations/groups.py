@@ -50,7 +50,7 @@ class Group:
     def is_failed_with_demonstration(self) -> bool:
         """Whether no rollout solved the problem, and there is a demonstration to learn from."""
         is_solved = any(map(is_solution, self.episodes))
-        return bool(self.episodes and self.problem.demonstrations) and not is_solved
+        return bool(self.episodes and self.problem.demonstration_ids) and not is_solved
 
 
 def in_groups(groups: Sequence[Group], episodes: Sequence[SingleAgentEpisode]) -> None:

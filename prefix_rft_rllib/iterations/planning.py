@@ -1,7 +1,7 @@
 """The plan of an iteration: problems, prefix lengths, demonstration rows."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -10,43 +10,12 @@ from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows
 from prefix_rft_rllib.core.prefix_sampling import GroupSpec, plan_group
 from prefix_rft_rllib.core.prefix_schedules import Window
 from prefix_rft_rllib.core.problem_order import problem_indices, replacement_indices
-from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut
-from prefix_rft_rllib.envs.demonstrations.demonstration_rewards import demonstration_reward
-from prefix_rft_rllib.envs.demonstrations.solution_steps import step_ends
-from prefix_rft_rllib.envs.problems import Problem, ProblemSet
+from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
+from prefix_rft_rllib.envs.problems import Problem
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.methods import ActiveStage
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemonstrationFacts:
-    """What a plan asks about a demonstration, given a problem id and an index.
-
-    Attributes:
-        answer_cut: Number of its tokens before the answer; None for no cut.
-        step_ends: Numbers of leading tokens at which its solution steps end.
-        reward: What the environment would pay for it as a response.
-    """
-
-    answer_cut: Callable[[str, int], int | None]
-    step_ends: Callable[[str, int], Sequence[int]]
-    reward: Callable[[str, int], float]
-
-    @classmethod
-    def of(cls, problem_set: ProblemSet) -> "DemonstrationFacts":
-        """The facts about the demonstrations of a problem set, found when they are asked for."""
-        is_cut = problem_set.settings.cut_prefix_before_answer
-        return cls(
-            answer_cut=partial(answer_cut, problem_set) if is_cut else _no_cut,
-            step_ends=partial(step_ends, problem_set),
-            reward=partial(demonstration_reward, problem_set),
-        )
-
-
-def _no_cut(problem_id: str, demonstration_index: int) -> None:
-    """A demonstration is not cut before its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +106,7 @@ class IterationPlan:
             seed=self.config.seed,
             iteration=self.iteration,
             problem_id=problem.problem_id,
-            num_demonstrations=len(problem.demonstrations),
+            num_demonstrations=len(problem.demonstration_ids),
         )
 
     def _groups(self, problems: Sequence[Problem], earlier: Sequence[Group]) -> list[Group]:
@@ -151,7 +120,7 @@ class IterationPlan:
     def _group(self, group_id: int, problem: Problem, occurrence: int) -> Group:
         method = self.stage.method
         problem_id = problem.problem_id
-        num_demonstrations = len(problem.demonstrations)
+        num_demonstrations = len(problem.demonstration_ids)
         rows = self._rows(method.demonstration_rows, problem)
         spec = GroupSpec(
             seed=self.config.seed,
@@ -159,7 +128,7 @@ class IterationPlan:
             group_id=group_id,
             problem_id=problem_id,
             num_rollouts=method.num_rollouts(self.config.group_size, num_demonstrations),
-            demonstration_lengths=[len(ids) for ids in problem.demonstrations],
+            demonstration_lengths=[len(ids) for ids in problem.demonstration_ids],
             answer_cut=partial(self.facts.answer_cut, problem_id),
             max_response_tokens=self.config.max_response_tokens,
             occurrence=occurrence,

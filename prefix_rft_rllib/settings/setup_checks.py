@@ -166,7 +166,7 @@ def _check_problems(config: PrefixRFTConfig, method: Method, problem_set: Proble
     members = range(method.num_rollouts(config.group_size))
     uses_prefixes = any(method.prefix_sampler.draw_member(m) is not None for m in members)
     is_used = uses_prefixes or method.needs_demonstrations
-    if is_used and not any(problem.demonstrations for problem in problems):
+    if is_used and not any(problem.demonstration_ids for problem in problems):
         what = "starts rollouts from" if uses_prefixes else "trains on"
         raise ValueError(
             f"Method {method.name!r} {what} demonstrations, but none of the {len(problems)} "
@@ -176,7 +176,7 @@ def _check_problems(config: PrefixRFTConfig, method: Method, problem_set: Proble
         )
     step = method.after_step
     if step is not None:
-        num_usable = sum(bool(problem.demonstrations) for problem in problems)
+        num_usable = sum(bool(problem.demonstration_ids) for problem in problems)
         least = max(1, config.num_learners)
         if not least <= step.buffer_size <= num_usable:
             raise ValueError(

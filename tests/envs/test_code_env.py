@@ -10,6 +10,7 @@ from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut, last_cod
 from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import Verdict, load_verifier
 from prefix_rft_rllib.envs.verifiers.code_tests import is_task, pack_task, unpack_task
+from prefix_rft_rllib.preflight import preflight
 from tests.envs.problem_data import ROWS, error_of
 
 TESTS = {"kind": "asserts", "asserts": ["assert f(1) == 2", "assert f(2) == 3"]}
@@ -95,7 +96,7 @@ def test_tests_are_kept_as_the_answer_and_prove_the_problem(code_config):
     problem_set = load_problem_set({**code_config, "verifier": "code"})
     (problem,) = problem_set.problems
     assert (problem.domain, unpack_task(problem.answer)) == ("code", (TESTS, "f"))
-    assert problem.check(problem_set.tokenizer, problem_set.grader.grade, 64, 128) == []
+    assert preflight(problem_set, progress=False).verdicts == {"CORRECT": 1}
     assert problem_set.grader.grade_answers([problem]) == [Verdict.CORRECT]
     assert is_task(pack_task(TESTS, None))
     assert not is_task('{"code": 5}')
@@ -155,7 +156,7 @@ def test_a_wrong_verifier_setting_is_a_clear_error(name, config, message):
 
 def test_a_domain_without_a_verifier_is_a_clear_error():
     problem = Problem(
-        problem_id="x", domain="law", prompt="", prompt_ids=(), answer="", demonstrations=(),
+        problem_id="x", domain="law", prompt="", prompt_ids=(), answer="", demonstration_ids=(),
         split="train", source="x:1",
     )  # fmt: skip
     with pytest.raises(ValueError, match="no verifier is known for the domain 'law'"):

@@ -52,7 +52,7 @@ def test_the_toy_environment_runs_with_its_own_data_and_tokenizer():
     env = gym.make("PrefixRFT/ToyArithmetic-v0").unwrapped
     check_env(env, skip_render_check=True)
     problem = env.problem_set.train[0]
-    demonstration = problem.demonstrations[0]
+    demonstration = problem.demonstration_ids[0]
     env.reset(options={"problem_id": problem.problem_id, "num_prefix_tokens": 5})
     assert steps(env, demonstration[5:])[-1][1:] == (
         1.0,
@@ -168,7 +168,7 @@ def test_the_prefix_counts_towards_the_budget(config):
 
 def test_the_verifier_sees_prefix_and_response_and_neither_prompt_nor_end_token(config):
     env = TokenEnv(**config)
-    demonstration = env.problem_set.by_id("a").demonstrations[0]
+    demonstration = env.problem_set.by_id("a").demonstration_ids[0]
     env.reset(options={"problem_id": "a", "num_prefix_tokens": 3})
     fake_verifiers.calls.clear()
     steps(env, demonstration[3:])
@@ -180,7 +180,7 @@ def test_the_second_demonstration_can_be_chosen(config):
     problem = env.problem_set.by_id("c")
     options = {"problem_id": "c", "demonstration_index": 1, "num_prefix_tokens": 2}
     env.reset(options=options)
-    assert env.state_ids.tolist() == [*problem.prompt_ids, *problem.demonstrations[1][:2]]
+    assert env.state_ids.tolist() == [*problem.prompt_ids, *problem.demonstration_ids[1][:2]]
 
 
 # --- the verifier's results
@@ -251,7 +251,7 @@ def test_a_wrong_reset_option_is_one_clear_error(config, options, expected):
 
 def test_the_longest_prefix_leaves_one_token_to_write(config):
     env = TokenEnv(**config)
-    length = len(env.problem_set.by_id("a").demonstrations[0])
+    length = len(env.problem_set.by_id("a").demonstration_ids[0])
     env.reset(options={"problem_id": "a", "num_prefix_tokens": length - 1})
     with pytest.raises(ValueError, match=rf"\[0, {length - 1}\], got {length}: .* {length} tokens"):
         env.reset(options={"problem_id": "a", "num_prefix_tokens": length})

@@ -76,7 +76,7 @@ def test_resetting_to_a_prefix_equals_stepping_it(shared_env, data):
     """Invariant 7: same state, and the same end for the same continuation."""
     env = shared_env
     problem_id, index = data.draw(st.sampled_from([("a", 0), ("c", 0), ("c", 1)]))
-    demonstration = env.problem_set.by_id(problem_id).demonstrations[index]
+    demonstration = env.problem_set.by_id(problem_id).demonstration_ids[index]
     num_prefix = data.draw(st.integers(0, len(demonstration) - 1))
     rest = data.draw(
         st.one_of(

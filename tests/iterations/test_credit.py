@@ -74,7 +74,7 @@ def test_sft_takes_the_demonstrations_and_samples_nothing(config):
     assert len(rows) == 6
     for group, row in zip(groups, rows, strict=True):
         assert row_data.prompt_ids_of(row).tolist() == list(group.problem.prompt_ids)
-        assert row_data.response_ids_of(row).tolist() == list(group.problem.demonstrations[0])
+        assert row_data.response_ids_of(row).tolist() == list(group.problem.demonstration_ids[0])
         assert row.custom_data[row_data.IS_DEMONSTRATION]
         assert not row.custom_data[row_data.IS_MEMBER]
         assert row.custom_data[row_data.ADVANTAGE] == 0.0
@@ -129,7 +129,7 @@ def test_a_demonstration_that_is_a_member_counts_in_the_mean_and_has_an_advantag
         assert values(members, row_data.IS_DEMONSTRATION) == [False] * 3 + [True]
         assert [rollout.member for rollout in values(members, row_data.ROLLOUT)] == [0, 1, 2, 3]
         assert members[3].get_return() == reward
-        demonstration = list(group.problem.demonstrations[0])
+        demonstration = list(group.problem.demonstration_ids[0])
         assert row_data.response_ids_of(members[3]).tolist() == demonstration
     assert len({row.custom_data[row_data.ROW_KEY] for row in rows[:24]}) == 24
 
@@ -184,7 +184,7 @@ def test_an_imitation_step_is_one_minibatch_of_demonstrations(config):
     assert values(rows, row_data.ADVANTAGE) == [0.0] * 5
     for group, row in zip(groups, rows, strict=True):
         assert row_data.prompt_ids_of(row).tolist() == list(group.problem.prompt_ids)
-        assert row_data.response_ids_of(row).tolist() == list(group.problem.demonstrations[0])
+        assert row_data.response_ids_of(row).tolist() == list(group.problem.demonstration_ids[0])
     assert imitation_rows(config, [], 0) == []
     other = imitation_rows(config, groups, 1)
     assert not set(values(other, row_data.ROW_KEY)) & set(values(rows, row_data.ROW_KEY))

@@ -7,7 +7,7 @@ import pytest
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.methods import METHODS, Method, Stage
-from tests.made_groups import PROBLEMS, facts, plan_of, play, problem
+from tests.made_groups import PROBLEMS, MadeFacts, facts, plan_of, play, problem
 
 PREFIX_ROLLOUTS = {
     "uft": 4,
@@ -93,7 +93,7 @@ def test_the_first_member_of_every_group_starts_from_a_prefix(config):
         assert {rollout.problem_id for rollout in group.planned} == {group.problem.problem_id}
         assert {rollout.group_id for rollout in group.planned} == {group.group_id}
         # Iteration 0: u is 0.95, so of n tokens floor(0.95 n), and at least one is left to sample.
-        length = len(group.problem.demonstrations[0])
+        length = len(group.problem.demonstration_ids[0])
         expected = [min(max(1, int(0.95 * length)), length - 1), 0, 0, 0]
         assert [rollout.num_prefix_tokens for rollout in group.planned] == expected
         assert (group.planned[0].window_low, group.planned[0].window_high) == (0.95, 0.95)
@@ -125,15 +125,15 @@ def test_luffy_puts_one_demonstration_in_the_place_of_one_rollout(config):
     ]
     assert len(groups) == 12
     for group in groups:
-        has_one = bool(group.problem.demonstrations)
+        has_one = bool(group.problem.demonstration_ids)
         # Without a demonstration all four members are rollouts.
         assert len(group.planned) == (3 if has_one else 4)
         assert len(group.demonstration_indices) == len(group.demonstration_rewards) == has_one
         if has_one:
-            assert group.demonstration_indices[0] in range(len(group.problem.demonstrations))
+            assert group.demonstration_indices[0] in range(len(group.problem.demonstration_ids))
             expected = rewards.get(group.problem.problem_id, 1.0)
             assert group.demonstration_rewards == [expected]
-    second = [g.demonstration_indices for g in groups if len(g.problem.demonstrations) == 2]
+    second = [g.demonstration_indices for g in groups if len(g.problem.demonstration_ids) == 2]
     assert {index for (index,) in second} == {0, 1}
 
 
@@ -148,7 +148,7 @@ def test_uft_gives_a_whole_group_the_same_whole_solution_steps(config):
     for group in groups:
         (drawn,) = {(r.demonstration_index, r.num_prefix_tokens) for r in group.planned}
         assert len(group.planned) == 4
-        length = len(group.problem.demonstrations[drawn[0]])
+        length = len(group.problem.demonstration_ids[drawn[0]])
         # Steps of 4 tokens end at 4, 8, ...; at least one token is left to sample.
         assert drawn[1] % 4 == 0 or drawn[1] == length - 1
         assert len({rollout.seed for rollout in group.planned}) == 4
@@ -302,7 +302,7 @@ def test_an_imitation_step_waits_until_the_buffer_is_full(config, feedback):
 def test_only_problems_with_a_demonstration_are_imitated(config, feedback):
     problems = [problem(number, num_demonstrations=number % 2) for number in range(12)]
     one = failed_plan(config, 0, feedback, buffer_size=1, problems=problems)
-    with_demonstration = [g.problem.problem_id for g in one.groups() if g.problem.demonstrations]
+    with_demonstration = [g.problem.problem_id for g in one.groups() if g.problem.demonstration_ids]
     assert feedback.failed == with_demonstration
     assert 0 < len(with_demonstration) < 6
 
@@ -322,8 +322,7 @@ def test_planning_asks_for_steps_and_rewards_only_where_they_count(config):
         asked[kind] += 1
         return value
 
-    noted = facts()
-    noted = type(noted)(
+    noted = MadeFacts(
         answer_cut=lambda *key: note("cut", None),
         step_ends=lambda *key: note("steps", (1, 2)),
         reward=lambda *key: note("reward", 1.0),

@@ -54,7 +54,7 @@ def test_a_prefix_state_equals_stepping_through_the_prefix(runner):
     (plain,) = runner.sample(rollouts=plan_of(runner, 0), temperature=0.0)
     problem = runner.env.unwrapped.problem_set.by_id(plan_of(runner, 0)[0].problem_id)
     (hybrid,) = runner.sample(rollouts=plan_of(runner, 7), temperature=0.0)
-    assert tokens([hybrid])[0][:7] == list(problem.demonstrations[0][:7])
+    assert tokens([hybrid])[0][:7] == list(problem.demonstration_ids[0][:7])
     assert len(hybrid) <= MAX_RESPONSE_TOKENS
     assert tokens([plain]) != tokens([hybrid])
 

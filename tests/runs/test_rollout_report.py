@@ -21,7 +21,7 @@ def problem(name: str) -> Problem:
         prompt=name,
         prompt_ids=(7, 8),
         answer="1",
-        demonstrations=((1, 2, 3, 4, 5, END),),
+        demonstration_ids=((1, 2, 3, 4, 5, END),),
         split="train",
         source="made:1",
     )
@@ -191,7 +191,7 @@ def rows_of(group: Group, logged: set[int]) -> list:
     rows.append(
         build_episode(
             group.problem.prompt_ids,
-            group.problem.demonstrations[0],
+            group.problem.demonstration_ids[0],
             custom_data={
                 row_data.ROLLOUT: PlannedRollout(problem_id="p0", group_id=0, member=3, seed=0),
                 row_data.IS_DEMONSTRATION: True,

@@ -29,7 +29,7 @@ def cut_text(config, write_rows):
         num_tokens = answer_cut(problems, "p", 0)
         if num_tokens is None:
             return None
-        return problems.tokenizer.decode(problems.by_id("p").demonstrations[0][:num_tokens])
+        return problems.tokenizer.decode(problems.by_id("p").demonstration_ids[0][:num_tokens])
 
     return cut
 
@@ -103,16 +103,14 @@ def test_bytes_of_an_unfinished_character_count_as_before_the_box(tmp_path, tail
     assert num_tokens_before(tokenizer, token_ids, 2) == 6
 
 
-def test_only_closings_of_boxes_are_graded_and_only_once(config, write_rows):
+def test_only_closings_of_boxes_up_to_the_accepted_one_are_graded(config, write_rows):
     demonstration = "2 {3} \\boxed{4} 9 9 9 \\boxed{5} \\boxed{6}"
     rows = [{"id": "p", "prompt": "?", "answer": "5", "demonstration": demonstration}]
     changes = {"data": write_rows(rows, "calls.jsonl"), "max_response_tokens": 99}
     problems = load_problem_set({**config, **changes})
     fake_verifiers.calls.clear()
-    first = answer_cut(problems, "p", 0)
+    assert answer_cut(problems, "p", 0) is not None
     assert fake_verifiers.calls == ["2 {3} \\boxed{4}", "2 {3} \\boxed{4} 9 9 9 \\boxed{5}"]
-    assert answer_cut(problems, "p", 0) == first
-    assert len(fake_verifiers.calls) == 2
 
 
 def test_a_number_above_zero_is_accepted(cut_text):
@@ -180,25 +178,12 @@ def byte_characters() -> dict[int, str]:
     return table
 
 
-@pytest.mark.parametrize("box", [7, 8])
-def test_a_box_without_a_verdict_is_cut_for_good_and_logged_once(config, write_rows, caplog, box):
+@pytest.mark.parametrize(("box", "verdict"), [(7, "TIMEOUT"), (8, "ERROR")])
+def test_a_prefix_ends_before_a_box_without_a_verdict(cut_text, caplog, box, verdict):
     # 7 runs out of time, 8 makes the verifier raise: either may be the answer.
-    rows = [
-        {"id": name, "prompt": name, "answer": "5", "demonstration": text}
-        for name, text in (
-            ("p", f"2 \\boxed{{4}} 3 \\boxed{{{box}}} 9 \\boxed{{5}}"),
-            ("q", f"3 \\boxed{{{box}}}"),
-        )
-    ]
-    changes = {"data": write_rows(rows), "verifier": "tests.envs.fake_verifiers:undecided"}
-    problems = load_problem_set({**config, **changes, "max_response_tokens": 99})
-    with caplog.at_level(logging.WARNING, "prefix_rft_rllib.envs.demonstrations.answer_cut"):
-        first = {name: answer_cut(problems, name, 0) for name in "pq"}
-    texts = {
-        name: problems.tokenizer.decode(problems.by_id(name).demonstrations[0][:cut]).rstrip()
-        for name, cut in first.items()
-    }
-    assert texts == {"p": "2 \\boxed{4} 3", "q": "3"}
-    assert {name: answer_cut(problems, name, 0) for name in "pq"} == first
+    demonstration = f"2 \\boxed{{4}} 3 \\boxed{{{box}}} 9 \\boxed{{5}}"
+    with caplog.at_level(logging.WARNING, "prefix_rft_rllib.envs"):
+        cut = cut_text(demonstration, verifier="tests.envs.fake_verifiers:undecided")
+    assert cut.rstrip() == "2 \\boxed{4} 3"
     (record,) = [r for r in caplog.records if r.name.endswith("answer_cut")]
-    assert "demonstration 0 of problem 'p' is" in record.getMessage()
+    assert f"demonstration 0 of problem 'p' is {verdict}. Prefixes" in record.getMessage()

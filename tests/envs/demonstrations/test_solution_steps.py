@@ -42,7 +42,7 @@ def token_steps(config, write_rows):
         rows = [{"id": "p", "prompt": "2 ?", "answer": "5", "demonstration": demonstration}]
         changes = {"data": write_rows(rows, "steps.jsonl"), "max_response_tokens": 999, **changes}
         problems = load(config, **changes)
-        token_ids = problems.by_id("p").demonstrations[0]
+        token_ids = problems.by_id("p").demonstration_ids[0]
         ends = step_ends(problems, "p", 0)
         assert ends[-1] == len(token_ids)
         starts = [0, *ends[:-1]]
@@ -181,9 +181,7 @@ def test_a_character_in_several_tokens_is_never_cut(token_steps, kind, tmp_path)
 
 
 def ends_of(tokenizer, token_ids) -> tuple[int, ...]:
-    problem_set = SimpleNamespace(
-        tokenizer=tokenizer, step_ends={}, demonstration=lambda *_: tuple(token_ids)
-    )
+    problem_set = SimpleNamespace(tokenizer=tokenizer, demonstration=lambda *_: tuple(token_ids))
     return step_ends(problem_set, "p", 0)
 
 
@@ -246,14 +244,6 @@ def test_every_text_step_is_a_token_step_where_separators_are_tokens(token_steps
     steps = token_steps(text, tokenizer=str(TOY_BASE_MODEL))
     ends = [end for _, end in text_steps(text)]
     assert [len("".join(steps[: n + 1])) for n in range(len(steps))] == ends
-
-
-def test_the_result_is_kept(config, monkeypatch):
-    problems = load(config)
-    first = step_ends(problems, "c", 1)
-    assert problems.step_ends == {("c", 1): first}
-    monkeypatch.setattr(problems, "tokenizer", None)
-    assert step_ends(problems, "c", 1) is first
 
 
 def test_an_unknown_demonstration_is_an_error(config):

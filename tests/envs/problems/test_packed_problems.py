@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefix_rft_rllib.envs import problems as problems_module
+from prefix_rft_rllib.envs.problems import loading as problem_loading
 from prefix_rft_rllib.envs.problems import receive_problem_set
 from prefix_rft_rllib.envs.problems.packed_problems import PackedProblems
 from prefix_rft_rllib.envs.problems.problem import Problem
@@ -44,7 +44,7 @@ problems = st.builds(
     Problem,
     **dict.fromkeys(("problem_id", "domain", "prompt", "answer", "split", "source"), texts),
     prompt_ids=ids,
-    demonstrations=st.lists(ids, max_size=3).map(tuple),
+    demonstration_ids=st.lists(ids, max_size=3).map(tuple),
     num_long_demonstrations=st.integers(0, 5),
     demonstration_texts=st.lists(texts, max_size=2).map(tuple),
     demonstration_sources=st.lists(texts, max_size=2).map(tuple),
@@ -64,10 +64,12 @@ def test_problems_come_back_as_they_were(given_problems):
         dataclasses.astuple(p) for p in given_problems
     ]
     assert packed.texts("answer") == [problem.answer for problem in given_problems]
-    assert packed.num_demonstrations().tolist() == [len(p.demonstrations) for p in given_problems]
+    assert packed.num_demonstrations().tolist() == [
+        len(p.demonstration_ids) for p in given_problems
+    ]
     has_many = packed.num_demonstrations() > 1
     selected = packed.where(has_many)
-    assert selected == [p for p in given_problems if len(p.demonstrations) > 1]
+    assert selected == [p for p in given_problems if len(p.demonstration_ids) > 1]
     assert selected[1:] == list(selected)[1:]
 
 
@@ -116,7 +118,7 @@ def test_a_problem_set_travels_in_buffers_and_its_readers_copy_nothing(config):
     there, _, buffers = shipped(problem_set.problems)
     assert there == problem_set.problems
     assert sum(buffer.raw().nbytes for buffer in buffers) == problem_set.problems.num_bytes
-    token_ids = np.asarray(there[2].demonstrations[1])
+    token_ids = np.asarray(there[2].demonstration_ids[1])
     assert not token_ids.flags.owndata
     assert not token_ids.flags.writeable
     # 200 demonstrations more are 200 times their tokens and letters, and no pickled objects.
@@ -151,8 +153,8 @@ def test_a_received_problem_set_needs_no_file(config, monkeypatch):
     # As in another process: an empty cache, and the file is gone.
     here = load(config)
     there = shipped(here)[0]
-    monkeypatch.setattr(problems_module, "_cache", type(problems_module._cache)())
-    monkeypatch.setattr(problems_module, "_received", {})
+    monkeypatch.setattr(problem_loading, "_cache", type(problem_loading._cache)())
+    monkeypatch.setattr(problem_loading, "_received", {})
     Path(config["data"]).unlink()
     with pytest.raises(ValueError, match="there is no file"):
         load(config)
@@ -164,7 +166,7 @@ def test_a_received_problem_set_needs_no_file(config, monkeypatch):
     assert [p.problem_id for p in there.train_with_demonstration] == ["a", "c"]
     options = {"problem_id": "c", "demonstration_index": 1, "num_prefix_tokens": 2}
     _, info = env.reset(options=options)
-    expected = TokenIds([*here.by_id("c").prompt_ids, *here.by_id("c").demonstrations[1][:2]])
+    expected = TokenIds([*here.by_id("c").prompt_ids, *here.by_id("c").demonstration_ids[1][:2]])
     assert tuple(env.state_ids.tolist()) == expected
     assert type(info["prompt_ids"]) is tuple
     # Other settings are another problem set.

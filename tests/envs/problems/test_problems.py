@@ -3,9 +3,7 @@ import logging
 import random
 
 from prefix_rft_rllib.envs.token_env import TokenEnv
-from prefix_rft_rllib.envs.verifiers.grading import Grader
-from prefix_rft_rllib.envs.verifiers.verdict import Verdict
-from tests.envs.problem_data import ROWS, SAME_BOX, error_of, load, texts
+from tests.envs.problem_data import ROWS, error_of, load, texts
 from tests.envs.small_tokenizers import END
 
 
@@ -26,7 +24,7 @@ def test_demonstrations_end_with_exactly_one_end_token(config, write_rows):
     problems = load(config, data=write_rows(rows, "ends.jsonl"))
     eos = problems.tokenizer.eos_token_id
     for problem, text in zip(problems.train, ["2 \\boxed{5}", "3 \\boxed{12}"], strict=True):
-        (demonstration,) = problem.demonstrations
+        (demonstration,) = problem.demonstration_ids
         assert demonstration[-1] == eos
         assert demonstration.count(eos) == 1
         assert texts(problems, [demonstration[:-1]]) == [text]
@@ -69,7 +67,7 @@ def test_a_begin_token_is_kept_and_an_appended_end_token_is_not(config, unigram)
     prompt_ids = problems.by_id("a").prompt_ids
     assert tokenizer("What is 2 + 3 ?")["input_ids"] == [*prompt_ids, tokenizer.eos_token_id]
     assert prompt_ids[0] == tokenizer.bos_token_id
-    (demonstration,) = problems.by_id("a").demonstrations
+    (demonstration,) = problems.by_id("a").demonstration_ids
     assert tokenizer.bos_token_id not in demonstration
 
 
@@ -150,8 +148,8 @@ def test_a_demonstration_over_budget_is_set_aside_and_its_problem_stays(config, 
     assert problem.demonstration_texts == ("34 = \\boxed{34}",)
     assert problem.num_long_demonstrations == 1
     assert problems.counts["demonstrations_set_aside"] == 1
-    exact = len(problem.demonstrations[0])
-    assert len(load(config, max_response_tokens=exact).by_id("c").demonstrations) >= 1
+    exact = len(problem.demonstration_ids[0])
+    assert len(load(config, max_response_tokens=exact).by_id("c").demonstration_ids) >= 1
     assert load(config, max_response_tokens=2).counts["demonstrations"] == 0
 
 
@@ -169,22 +167,6 @@ def test_equal_configurations_share_one_problem_set_until_the_file_changes(confi
     assert load(config, max_response_tokens=31) is not first
     write_rows(ROWS[:1])
     assert len(load(config).train) == 1
-
-
-def test_check_is_empty_for_a_sound_problem_and_names_every_failure(config, write_rows):
-    problems = load(config)
-    verify = Grader(SAME_BOX, {}).grade
-    for problem in problems.train:
-        assert problem.check(problems.tokenizer, verify, 24, 32) == []
-    row = {"prompt": "2 ?", "answer": "2", "demonstration": "so \\boxed{3}"}
-    problems = load(config, data=write_rows([row], "flawed.jsonl"))
-    failures = problems.train[0].check(problems.tokenizer, verify, 1, 4)
-    assert len(failures) == 3
-    assert "more than max_prompt_tokens (1)" in failures[0]
-    assert "more than max_response_tokens (4)" in failures[1]
-    assert "demonstration 0 is not accepted for the answer '2': WRONG" in failures[2]
-    unreadable = problems.train[0].check(problems.tokenizer, lambda *_: Verdict.ERROR, 99, 99)
-    assert "gold answer '2' is not accepted" in unreadable[0]
 
 
 def test_an_answer_without_a_verdict_is_no_reason_to_drop_its_problem(config, write_rows):

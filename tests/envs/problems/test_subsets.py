@@ -19,7 +19,7 @@ def make_problem(name: str, num_demonstrations: int = 1, split: str = "train") -
         prompt=name,
         prompt_ids=(1,),
         answer="5",
-        demonstrations=((2, 0),) * num_demonstrations,
+        demonstration_ids=((2, 0),) * num_demonstrations,
         split=split,
         source="file:1",
         demonstration_texts=("2",) * num_demonstrations,
@@ -30,7 +30,7 @@ def make_problem(name: str, num_demonstrations: int = 1, split: str = "train") -
 def kept(problems, fraction) -> set[str]:
     """Ids of the training problems that keep their demonstrations."""
     subset = keep_demonstrations(problems, fraction, Counter())
-    return {p.problem_id for p in subset if p.split == "train" and p.demonstrations}
+    return {p.problem_id for p in subset if p.split == "train" and p.demonstration_ids}
 
 
 NAMES = st.lists(st.text(max_size=6), unique=True, max_size=40)
@@ -103,7 +103,7 @@ def test_the_choice_is_for_ever_the_same():
 def test_exactly_the_ceiling_of_the_share_keeps_all_its_demonstrations(problems, percent):
     counts: Counter[str] = Counter()
     subset = keep_demonstrations(problems, percent / 100, counts)
-    candidates = [p for p in problems if p.split == "train" and p.demonstrations]
+    candidates = [p for p in problems if p.split == "train" and p.demonstration_ids]
     num_kept = math.ceil(Fraction(percent, 100) * len(candidates))
     assert len(kept(problems, percent / 100)) == num_kept
     assert [p.problem_id for p in subset] == [p.problem_id for p in problems]
@@ -112,8 +112,8 @@ def test_exactly_the_ceiling_of_the_share_keeps_all_its_demonstrations(problems,
         if after != before:
             assert before.split == "train"
             texts = (after.demonstration_texts, after.demonstration_sources)
-            assert (after.demonstrations, *texts) == ((), (), ())
-            num_left_out += len(before.demonstrations)
+            assert (after.demonstration_ids, *texts) == ((), (), ())
+            num_left_out += len(before.demonstration_ids)
     assert counts["demonstrations_left_out"] == num_left_out
     assert ("demonstrations_left_out" in counts) == (percent < 100)
 
@@ -151,7 +151,7 @@ def many_rows(num_rows: int) -> list[dict]:
 
 
 def demonstrated(problems) -> set[str]:
-    return {p.problem_id for p in problems if p.demonstrations}
+    return {p.problem_id for p in problems if p.demonstration_ids}
 
 
 def test_the_loader_applies_the_fraction_after_the_split(config, write_rows):

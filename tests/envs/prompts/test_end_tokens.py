@@ -181,7 +181,7 @@ def test_the_verifier_never_sees_an_end_token_even_one_that_is_text_to_the_token
     words = encode_plain(problem_set.tokenizer, ["It is 2"])[0]
     assert problem_set.tokenizer.decode([sign]) == "#"
     assert problem_set.response_text([*words, sign]) == "It is 2"
-    assert problem_set.train[0].demonstrations[0][-1] == 342
+    assert problem_set.train[0].demonstration_ids[0][-1] == 342
 
 
 @pytest.mark.parametrize("value", [5, [1.0], [True], [-1], "1", [None], {"a": 1}])

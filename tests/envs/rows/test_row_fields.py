@@ -51,6 +51,6 @@ def test_any_row_is_a_problem_or_an_error_that_names_its_place(row, fields, filt
     if problem is not None:
         assert problem.prompt.strip()
         assert problem.answer.strip()
-        assert all(text.strip() for _, text in problem.demonstrations)
-        json.dumps([problem.prompt, problem.answer, problem.demonstrations]).encode()
+        assert all(text.strip() for text in problem.demonstration_texts)
+        json.dumps([problem.prompt, problem.answer, problem.demonstration_texts]).encode()
         (problem.prompt + problem.answer + problem.problem_id + problem.domain).encode()

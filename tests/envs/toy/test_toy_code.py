@@ -12,6 +12,7 @@ from prefix_rft_rllib.envs.toy.toy_code import (
     write_demonstration,
     write_program,
 )
+from prefix_rft_rllib.preflight import preflight
 
 PROBLEM = ProgramProblem(
     name="Ana", item="pears", clauses=(("finds", 4), ("repeats", 2), ("loses", 9))
@@ -54,8 +55,8 @@ def test_demonstrations_pass_and_another_operation_does_not():
     env = gym.make("PrefixRFT/ToyCode-v0", data_config={"num_problems": 5}).unwrapped
     problem_set = env.problem_set
     assert problem_set.counts["demonstrations_set_aside"] == 0
+    assert preflight(problem_set, progress=False).verdicts == {"CORRECT": 5}
     for problem in problem_set.train:
-        assert problem.check(problem_set.tokenizer, problem_set.grader.grade, 64, 96) == []
         (text,) = problem.demonstration_texts
         wrong = text.replace("return x", "return x + 1")
         assert problem_set.grader.grade(wrong, problem) == "WRONG"
