@@ -18,7 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefix_rft_rllib.basics.text import without_controls
+from prefix_rft_rllib.basics.text import (
+    LINE_ABOUT_THE_MIDDLE,
+    first_of,
+    without_controls,
+    without_middle,
+)
 from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet, load_problem_set
 from prefix_rft_rllib.envs.problems.lossless import decoded_texts
@@ -33,7 +38,7 @@ from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 _NUM_LISTED = 5
 _TOKENIZER_HELP = "directory of the model or tokenizer, or 'org/name@revision' of the hub"
-_NUM_SHOWN_CHARACTERS = 600
+_NUM_SHOWN_CHARACTERS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +192,11 @@ def _check_answers(problem_set: ProblemSet, outcomes: Sequence[Outcome]) -> None
         if refuses_answer(outcome, problem, verifier)
     ]
     if bad and verifier in ("math", "choice", "domain"):
-        listed = "; ".join(f"{p.source}: field 'answer' is {p.answer!r}" for p in bad[:_NUM_LISTED])
+        places = [f"{p.source}: field 'answer' is {p.answer!r}" for p in bad]
+        listed = first_of(places, _NUM_LISTED, "; ")
         raise ValueError(
-            f"{len(bad)} of {len(problems)} gold answers cannot be graded: {listed}"
-            f"{'; ...' if len(bad) > _NUM_LISTED else ''}. Mend them, or set "
-            "filters=['no_parseable_answer'] to drop and count such problems."
+            f"{len(bad)} of {len(problems)} gold answers cannot be graded: {listed}. "
+            "Mend them, or set filters=['no_parseable_answer'] to drop and count such problems."
         )
 
 
@@ -246,10 +251,7 @@ def _example_prefix(problem_set: ProblemSet, problem: Problem) -> Sequence[int]:
 
 def _indented(text: str) -> str:
     """Mark the lines of a shown text, the middle of a long one left out."""
-    if len(text) > 2 * _NUM_SHOWN_CHARACTERS:
-        left_out = len(text) - 2 * _NUM_SHOWN_CHARACTERS
-        head, tail = text[:_NUM_SHOWN_CHARACTERS], text[-_NUM_SHOWN_CHARACTERS:]
-        text = f"{head}\n[... {left_out} characters ...]\n{tail}"
+    text = without_middle(text, _NUM_SHOWN_CHARACTERS, LINE_ABOUT_THE_MIDDLE)
     return "\n".join(f"  | {without_controls(line)}" for line in text.split("\n"))
 
 

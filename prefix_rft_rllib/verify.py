@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from prefix_rft_rllib.basics.text import one_line
+from prefix_rft_rllib.basics.text import end_of, one_line
 from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
 from prefix_rft_rllib.envs.verifiers import ChoiceVerifier, MathVerifier, Verdict
 from prefix_rft_rllib.envs.verifiers.code_verifier import (
@@ -163,9 +163,9 @@ def _disagreement(row: Row, outcome: Outcome) -> str:
     label = f", {fields['label_class']}" if "label_class" in fields else ""
     if isinstance(outcome, CodeResult):
         reason = one_line(outcome.reason, 300)
-        why = f"{reason}; test {_shortened(outcome.test)}, got {_shortened(outcome.got)}"
+        why = f"{reason}; test {_end(outcome.test)}, got {_end(outcome.got)}"
     else:
-        why = f"gold {_shortened(fields['gold'])}, response {_shortened(fields['response'])}"
+        why = f"gold {_end(fields['gold'])}, response {_end(fields['response'])}"
     return (
         f"  line {row.line}, id {fields.get('id', '-')} ({row.kind}{label}): "
         f"{verdict_of(outcome)}, expected {'CORRECT' if row.expected else 'not CORRECT'}; {why}"
@@ -176,8 +176,8 @@ def _agrees(row: Row, outcome: Outcome) -> bool:
     return (verdict_of(outcome) is Verdict.CORRECT) == row.expected
 
 
-def _shortened(text: str, width: int = 60) -> str:
-    return ascii(text if len(text) <= width else "..." + text[-width:])
+def _end(text: str) -> str:
+    return ascii(end_of(text, 60))
 
 
 def write_graded(path: Path, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:

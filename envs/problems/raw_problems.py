@@ -6,10 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from prefix_rft_rllib.basics.text import short_repr
 from prefix_rft_rllib.envs.rows.data_sources import DataSource, source_names
 from prefix_rft_rllib.envs.rows.problem_rows import read_rows
 from prefix_rft_rllib.envs.rows.row_fields import RawProblem, RowReader
-from prefix_rft_rllib.envs.rows.row_values import shortened
 from prefix_rft_rllib.envs.settings import EnvSettings
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,8 @@ def _check_equal(first: RawProblem, second: RawProblem) -> None:
         if ours != theirs:
             field_name = "prompt" if name == "messages" else name
             raise ValueError(
-                f"{second.source}: field {field_name!r} is {shortened(theirs)}, but {first.source} "
-                f"has {shortened(ours)} for the same problem id {second.problem_id!r}. Rows of one "
-                "problem must agree; give different problems different ids."
+                f"{second.source}: field {field_name!r} is {short_repr(theirs)}, but "
+                f"{first.source} has {short_repr(ours)} for the same problem id "
+                f"{second.problem_id!r}. Rows of one problem must agree; give different problems "
+                "different ids."
             )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefix_rft_rllib.basics.text import short_repr
 from prefix_rft_rllib.envs.rows.messages import (
     answer_text,
     check_prompt,
@@ -19,7 +20,7 @@ from prefix_rft_rllib.envs.rows.messages import (
 )
 from prefix_rft_rllib.envs.rows.plain_values import Extra, is_missing
 from prefix_rft_rllib.envs.rows.row_forms import PLAIN
-from prefix_rft_rllib.envs.rows.row_values import Conversation, RowFields, shortened
+from prefix_rft_rllib.envs.rows.row_values import Conversation, RowFields
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.envs.verifiers.code_tests import pack_task
 
@@ -139,7 +140,7 @@ def _prompt(row: RowFields) -> tuple[str, Conversation, str | None]:
     whole_name, whole_value = ("messages", None) if is_whole else row.find("messages")
     whole = row.conversation(whole_name, whole_value) if whole_value is not None else None
     if whole is None and whole_value is not None:
-        raise row.error(whole_name, f"must be a list of messages, got {shortened(whole_value)}.")
+        raise row.error(whole_name, f"must be a list of messages, got {short_repr(whole_value)}.")
     start, answer = split_conversation(whole) if whole else ([], [])
     demonstration = _message_text(row, whole_name, answer) if answer else None
     if messages is None and value is None and whole is not None:
@@ -167,8 +168,8 @@ def _check_same_question(
     if prompt is None or not questions or questions[-1].strip() != prompt.strip():
         raise row.error(
             name,
-            f"is a conversation about {shortened(questions[-1:])}, but the prompt beside it is "
-            f"{shortened(prompt)}: its answer is no demonstration of that. Remove one of the two.",
+            f"is a conversation about {short_repr(questions[-1:])}, but the prompt beside it is "
+            f"{short_repr(prompt)}: its answer is no demonstration of that. Remove one of the two.",
         )
 
 
@@ -229,7 +230,7 @@ def _demonstration(row: RowFields, name: str, entry: Any) -> str | None:
     raise row.error(
         name,
         "must be null, text, an assistant message, or a list of these, got "
-        f"{shortened(row.find('demonstration')[1])}.",
+        f"{short_repr(row.find('demonstration')[1])}.",
     )
 
 
@@ -243,7 +244,7 @@ def _verdicts(row: RowFields, name: str, num_entries: int) -> list[bool]:
             raise row.error(
                 column_name,
                 f"must be a list of {num_entries} times true or false, one for each entry of "
-                f"{name!r}, got {shortened(column)}.",
+                f"{name!r}, got {short_repr(column)}.",
             )
     if not given:
         return [True] * num_entries

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefix_rft_rllib.basics.text import short_repr
 from prefix_rft_rllib.envs.rows.messages import conversation_of, unzipped
 from prefix_rft_rllib.envs.rows.plain_values import NotPlainError, is_missing, leaves, plain
 from prefix_rft_rllib.envs.rows.row_forms import Form, form_of, nested_value
@@ -85,7 +86,7 @@ class RowFields:
         if value is not None and not isinstance(value, str):
             raise self.error(
                 name,
-                f"must be text, got {type(value).__name__} {shortened(value)}. A field inside it "
+                f"must be text, got {type(value).__name__} {short_repr(value)}. A field inside it "
                 "can be named in env_config['fields'] with dots, for example "
                 '{"prompt": "prompt.1.content"}.',
             )
@@ -156,12 +157,3 @@ class RowFields:
             for name, value in self.values.items()
             if name not in read and (wanted is None or name in wanted)
         }
-
-
-def shortened(value: Any) -> str:
-    """A value in at most 80 characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of more digits than Python writes
-        text = f"a {type(value).__name__} that is too long to write"
-    return text if len(text) <= 80 else text[:77] + "..."

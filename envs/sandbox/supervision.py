@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prefix_rft_rllib.basics.text import without_middle
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.keeper import SETUP_FAILED, Keeper
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
@@ -20,6 +21,7 @@ from prefix_rft_rllib.envs.sandbox.plain_data import PlainDataError
 from prefix_rft_rllib.envs.sandbox.program import Program, TooMuchOutputError
 
 _SHOWN = 1000
+_NUM_SHOWN_CHARACTERS = 200
 _EXIT_S = 0.2
 _VERDICTS = {
     "passed": "CORRECT",
@@ -242,8 +244,8 @@ def _description(exit_status: int | None) -> str:
     return f"exit code {os.waitstatus_to_exitcode(exit_status)}"
 
 
-def _shortened(text: str, width: int = 200) -> str:
-    return repr(text if len(text) <= width else f"{text[: width // 2]} ... {text[-width // 2 :]}")
+def _shortened(text: str) -> str:
+    return repr(without_middle(text, _NUM_SHOWN_CHARACTERS))
 
 
 def _shown(data: bytes) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
+from prefix_rft_rllib.basics.text import short_repr
 from prefix_rft_rllib.envs.verifiers.code_tests import check_tests
 
 MATH_KINDS = ("response", "answer_pair")
@@ -142,7 +143,7 @@ def _checked_row(fields: dict[str, Any], number: int, place: str, problems: Prob
     needed[CODE_KIND] = ("response",)
     for name in needed.get(kind, ()):
         if not isinstance(fields.get(name), str):
-            got = repr(fields[name])[:80] if name in fields else "no such field"
+            got = short_repr(fields[name]) if name in fields else "no such field"
             hint = _hint(fields, problems) if name == "gold" else ""
             raise ValueError(f"{place}, field `{name}`: must be a text, got {got}{hint}")
     expected = fields.get("expected")

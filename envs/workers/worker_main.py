@@ -38,20 +38,29 @@ StartWorker = Callable[[Settings], Work]
 
 
 def import_work(module: str) -> types.ModuleType:
-    """Import the work without running the package's own `__init__` modules.
+    """Import the work without running the `__init__` modules of the packages that it lies in.
 
     Those import Ray, torch and Gymnasium, which would make a start take seconds and a
-    worker hundreds of MB.
+    worker hundreds of MB. Rooms that the work does not lie in are imported as usual.
     """
-    path = Path(__file__).resolve().parents[2]  # Here `envs` lies, beside the package.
-    name = ""
-    for part in module.split(".")[:-1]:
-        path = path / part if name else path
-        name = f"{name}.{part}" if name else part
-        shell = types.ModuleType(name)
-        shell.__path__ = [str(path)]
-        sys.modules[name] = shell
+    top, *rooms = module.split(".")[:-1]
+    around = Path(__file__).resolve().parents[2]  # Here `envs` lies.
+    # In a source tree that is beside the package's other rooms, not among them.
+    paths = [around, around / top]
+    name = top
+    _add_shell(name, paths)
+    for room in rooms:
+        paths = [path / room for path in paths]
+        name = f"{name}.{room}"
+        _add_shell(name, paths)
     return importlib.import_module(module)
+
+
+def _add_shell(name: str, paths: list[Path]) -> None:
+    """Put a package into `sys.modules` whose `__init__` has not run."""
+    shell = types.ModuleType(name)
+    shell.__path__ = [str(path) for path in paths if path.is_dir()]
+    sys.modules[name] = shell
 
 
 def run_nursery(control: socket.socket, start_worker: StartWorker, settings: Settings) -> None:

@@ -100,7 +100,8 @@ class _Nursery:
     """The process that forks workers on demand. Not thread-safe; the pool holds a lock."""
 
     def __init__(self, work: PoolWork) -> None:
-        command = [sys.executable, *work.interpreter_options, str(_WORKER_MAIN)]
+        # -P: the script's folder is no place to import from, whatever its modules are called.
+        command = [sys.executable, "-P", *work.interpreter_options, str(_WORKER_MAIN)]
         ours, theirs = socket.socketpair()
         ours.settimeout(_START_LIMIT_S)
         try:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from prefix_rft_rllib.basics.text import first_of
+
 _MAX_NAMES_SHOWN = 8
 
 
@@ -104,16 +106,12 @@ def _different_ties(tied_names: list[list[str]], given: Mapping[str, torch.Tenso
 
 def _refuse(model: nn.Module, problems: Mapping[str, list[str]]) -> None:
     """Raise if there are problems."""
-    found = [f"{what}: {_shorten(names)}" for what, names in problems.items() if names]
+    found = [
+        f"{what}: {first_of(names, _MAX_NAMES_SHOWN)}" for what, names in problems.items() if names
+    ]
     if found:
         raise ValueError(
             f"The state dict does not fit {type(model).__name__}, nothing was loaded: "
             f"{'; '.join(found)}. Pass the whole `state_dict()` of a model with the same "
             "configuration."
         )
-
-
-def _shorten(names: list[str]) -> str:
-    shown = ", ".join(names[:_MAX_NAMES_SHOWN])
-    more = len(names) - _MAX_NAMES_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown

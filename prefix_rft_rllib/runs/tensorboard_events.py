@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from prefix_rft_rllib.basics.text import LINE_ABOUT_THE_MIDDLE, without_middle
 from prefix_rft_rllib.runs.rollout_records import RolloutRecord
 
 FILE_SUFFIX = ".prefix_rft"
@@ -115,7 +116,8 @@ def sample_markdown(record: RolloutRecord) -> str:
     lines = [", ".join(f"{name} **{shown_text(str(v))}**" for name, v in facts.items())]
     for title, note, text in parts:
         lines.append(f"**{title}** ({note}):")
-        lines.append(f"<pre>{shown_text(_shortened(text or ''))}</pre>")
+        shown = without_middle(text or "", MAX_SHOWN_CHARACTERS, LINE_ABOUT_THE_MIDDLE)
+        lines.append(f"<pre>{shown_text(shown)}</pre>")
     return "\n\n".join(lines)
 
 
@@ -133,14 +135,6 @@ def shown_text(text: str) -> str:
     # Every ASCII character that is no letter, digit or blank may have a meaning in Markdown; a
     # line break may start a list or a fence.
     return re.sub(r"[!-/:-@\[-`{-~\t\n]", lambda match: f"&#{ord(match[0])};", visible)
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= MAX_SHOWN_CHARACTERS:
-        return text
-    half = MAX_SHOWN_CHARACTERS // 2
-    num_hidden = len(text) - 2 * half
-    return f"{text[:half]}\n[... {num_hidden} characters not shown ...]\n{text[-half:]}"
 
 
 def remove_events_after(directory: Path, iteration: int) -> int:
