@@ -9,10 +9,10 @@ from typing import Any
 from prefix_rft_rllib.basics.import_paths import import_function
 from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
-from prefix_rft_rllib.envs.verifiers.choice_verifier import ChoiceVerifier, shared_choice_verifier
+from prefix_rft_rllib.envs.verifiers.choice_verifier import ChoiceVerifier
 from prefix_rft_rllib.envs.verifiers.code_tests import unpack_task
-from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
-from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier, shared_math_verifier
+from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier
+from prefix_rft_rllib.envs.verifiers.math_verifier import MathVerifier
 from prefix_rft_rllib.envs.verifiers.verdict import Graded, Verdict
 
 Result = Graded | Verdict | float
@@ -27,9 +27,6 @@ __all__ = [
     "Verifier",
     "load_verifier",
     "max_threads",
-    "shared_choice_verifier",
-    "shared_code_verifier",
-    "shared_math_verifier",
 ]
 
 
@@ -78,13 +75,13 @@ def max_threads(name_or_path: str, config: Mapping[str, Any]) -> int:
 
 
 def _math(config: Mapping[str, Any]) -> Verifier:
-    verifier = shared_math_verifier(**config)
+    verifier = MathVerifier.shared(**config)
     return lambda response, problem: verifier.verify(response, problem.answer)
 
 
 def _code_verifier(config: Mapping[str, Any]) -> CodeVerifier:
     config = {"run_all": config.get("share_reward", False), **config}
-    return shared_code_verifier(**{k: v for k, v in config.items() if k != "share_reward"})
+    return CodeVerifier.shared(**{k: v for k, v in config.items() if k != "share_reward"})
 
 
 def _code(config: Mapping[str, Any]) -> Verifier:
@@ -104,7 +101,7 @@ def _code(config: Mapping[str, Any]) -> Verifier:
 
 
 def _choice(config: Mapping[str, Any]) -> Verifier:
-    verifier = shared_choice_verifier(**config)
+    verifier = ChoiceVerifier.shared(**config)
 
     def verify(response: str, problem: Problem) -> Graded:
         result = verifier.verify(response, problem.answer, problem.prompt)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from prefix_rft_rllib.envs.verifiers.choice_options import read_options
 from prefix_rft_rllib.envs.verifiers.choice_reading import ChoiceReader
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
+from prefix_rft_rllib.envs.verifiers.shared_verifier import SharedVerifier
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 CHOICE = "choice"
@@ -43,7 +43,7 @@ class ChoiceResult:
         return {CHOICE: self.letter} if self.letter else {}
 
 
-class ChoiceVerifier:
+class ChoiceVerifier(SharedVerifier):
     r"""Grades answers to multiple-choice problems.
 
     Args:
@@ -119,20 +119,3 @@ def letter_spans(text: str) -> list[tuple[int, int]]:
         reads as a choice in words ends with one of them.
     """
     return [match.span() for match in _ISOLATED_LETTER.finditer(text)]
-
-
-@one_per_config
-def shared_choice_verifier(**config: Any) -> ChoiceVerifier:
-    """Return this process's verifier for a configuration.
-
-    Args:
-        **config: Arguments of `ChoiceVerifier`.
-
-    Returns:
-        The same object for equal arguments.
-
-    Raises:
-        ValueError: If an argument is unknown or outside its range.
-    """
-    refuse_unknown(config, ("letters", "extract"), "choice")
-    return ChoiceVerifier(**config)

@@ -23,7 +23,7 @@ from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
 from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code
 from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
 from prefix_rft_rllib.envs.verifiers.math_verifier import with_progress
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
+from prefix_rft_rllib.envs.verifiers.shared_verifier import SharedVerifier
 from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, Detail, Verdict
 from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
 
@@ -91,7 +91,7 @@ def default_num_workers() -> int:
     return os.cpu_count() or 1
 
 
-class CodeVerifier:
+class CodeVerifier(SharedVerifier):
     """Grades code responses by tests.
 
     All methods may be called from any thread and inside Ray actors. Use it as a context manager
@@ -150,7 +150,8 @@ class CodeVerifier:
         self.extract = extract
         self.run_all = run_all
         self.tolerance = float(tolerance)
-        self.limits = _limits(limits)
+        self.refuse_unknown(limits)
+        self.limits = SandboxLimits(**limits)
         self.num_workers = num_workers
         settings = {
             **dataclasses.asdict(self.limits),
@@ -219,6 +220,11 @@ class CodeVerifier:
             results = executor.map(lambda row: self.verify(**row), rows)
             return list(with_progress(results, len(rows), progress))
 
+    @classmethod
+    def settings(cls) -> list[str]:
+        """The names of its settings, those of `SandboxLimits` among them."""
+        return [*super().settings(), *(field.name for field in dataclasses.fields(SandboxLimits))]
+
     def close(self) -> None:
         """End the processes. Using the verifier afterwards is an error."""
         self._pool.close()
@@ -274,15 +280,6 @@ def _pool_work(settings: Mapping[str, Any]) -> PoolWork:
     )
 
 
-def _limits(limits: Mapping[str, Any]) -> SandboxLimits:
-    known = [field.name for field in dataclasses.fields(SandboxLimits)]
-    own = ["extract", "run_all", "tolerance", "usual_imports", "isolation"]
-    own += ["require_isolation", "packages", "filter_system_calls", "first_user_id"]
-    own += ["num_workers"]
-    refuse_unknown(limits, own + known, "code")
-    return SandboxLimits(**limits)
-
-
 def _package_directories(packages: Sequence[str]) -> dict[str, str]:
     """Return for each installed package the directory that holds it."""
     if isinstance(packages, str):
@@ -306,19 +303,3 @@ def _check_tolerance(value: Any) -> None:
         raise ValueError(
             f"`tolerance` must be a number from 0 to below 1 (0: exactly), got {value!r}."
         )
-
-
-@one_per_config
-def shared_code_verifier(**config: Any) -> CodeVerifier:
-    """Return this process's verifier for a configuration, building it on first use.
-
-    Args:
-        **config: Arguments of `CodeVerifier`.
-
-    Returns:
-        The same object for equal arguments.
-
-    Raises:
-        ValueError: If an argument is unknown or outside its range.
-    """
-    return CodeVerifier(**config)

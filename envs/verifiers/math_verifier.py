@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from prefix_rft_rllib.envs.verifiers.math_answers import (
     MAX_ANSWER_CHARS,
@@ -19,7 +19,7 @@ from prefix_rft_rllib.envs.verifiers.math_answers import (
     is_plain_integer,
 )
 from prefix_rft_rllib.envs.verifiers.math_golds import is_readable
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config, refuse_unknown
+from prefix_rft_rllib.envs.verifiers.shared_verifier import SharedVerifier
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
 
@@ -36,7 +36,7 @@ def default_num_workers() -> int:
     return min(4, os.cpu_count() or 1)
 
 
-class MathVerifier:
+class MathVerifier(SharedVerifier):
     r"""Grades math responses against gold answers.
 
     All methods may be called from any thread and inside Ray actors. The constructor
@@ -224,21 +224,3 @@ def _require_text(name: str, value: object) -> None:
             f"`{name}` must be a string, got {type(value).__name__} {value!r:.80}. "
             "Convert numbers with str() first."
         )
-
-
-@one_per_config
-def shared_math_verifier(**config: Any) -> MathVerifier:
-    """Return this process's verifier for a configuration, building it on first use.
-
-    Args:
-        **config: Arguments of `MathVerifier`.
-
-    Returns:
-        The same object for equal arguments.
-
-    Raises:
-        ValueError: If an argument is unknown or outside its range.
-    """
-    known = ("extract", "timeout_s", "num_workers", "memory_limit_mb")
-    refuse_unknown(config, known, "math")
-    return MathVerifier(**config)

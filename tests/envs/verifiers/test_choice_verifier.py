@@ -14,7 +14,6 @@ from prefix_rft_rllib.envs.verifiers import (
     Graded,
     Verdict,
     load_verifier,
-    shared_choice_verifier,
 )
 from prefix_rft_rllib.envs.verifiers.choice_options import read_options
 
@@ -272,7 +271,7 @@ def test_choice_is_known_by_name_and_says_which_letter_it_read(name):
     assert verify("I choose B.", problem) == Graded(Verdict.CORRECT, {"choice": "B"})
     assert verify("Answer: D) 3", problem) == Graded(Verdict.WRONG, {"choice": "D"})
     assert verify("no idea", problem) == Graded(Verdict.UNPARSEABLE, {})
-    assert shared_choice_verifier(letters="AB") is shared_choice_verifier(letters="AB")
+    assert ChoiceVerifier.shared(letters="AB") is ChoiceVerifier.shared(letters="AB")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +281,10 @@ def test_choice_is_known_by_name_and_says_which_letter_it_read(name):
         ({"letters": "abc"}, "got 'abc'"),
         ({"letters": 4}, "got 4"),
         ({"extract": "last"}, r"`extract` must be one of \['stated', 'boxed'\], got 'last'"),
-        ({"timeout_s": 1}, r"unknown setting\(s\) \['timeout_s'\] of the choice verifier"),
+        (
+            {"timeout_s": 1},
+            r"unknown setting\(s\) \['timeout_s'\] of ChoiceVerifier",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_clear_error(config, message):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from prefix_rft_rllib.envs.verifiers.code_extraction import extract_code, helper_source
-from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier, shared_code_verifier
+from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier
 
 ADD = {"kind": "asserts", "asserts": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]}
 
@@ -325,8 +325,8 @@ def test_missing_isolation_is_logged_once_and_stands_in_every_result(caplog):
 
 
 def test_equal_configurations_share_one_pool():
-    one = shared_code_verifier(num_workers=1, timeout_s=5.0)
-    assert shared_code_verifier(timeout_s=5.0, num_workers=1) is one
+    one = CodeVerifier.shared(num_workers=1, timeout_s=5.0)
+    assert CodeVerifier.shared(timeout_s=5.0, num_workers=1) is one
     one.close()
 
 

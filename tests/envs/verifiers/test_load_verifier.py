@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from prefix_rft_rllib.envs.verifiers import (
+    MathVerifier,
     Verdict,
     load_verifier,
     max_threads,
-    shared_math_verifier,
 )
-from prefix_rft_rllib.envs.verifiers.one_per_config import one_per_config
+from prefix_rft_rllib.envs.verifiers.shared_verifier import SharedVerifier
 
 PROBLEM = SimpleNamespace(answer="42")
 
@@ -29,24 +29,25 @@ def test_math_is_known_by_name():
 
 
 def test_equal_configurations_share_one_pool():
-    one = shared_math_verifier(num_workers=1, timeout_s=5.0)
-    assert shared_math_verifier(timeout_s=5.0, num_workers=1) is one
+    one = MathVerifier.shared(num_workers=1, timeout_s=5.0)
+    assert MathVerifier.shared(timeout_s=5.0, num_workers=1) is one
 
 
 def test_threads_that_ask_at_a_time_get_one_object():
     built = []
 
-    @one_per_config
-    def build(**config):
-        time.sleep(0.05)
-        built.append(config)
-        return object()
+    class Slow(SharedVerifier):
+        def __init__(self, *, a, b):
+            time.sleep(0.05)
+            built.append((a, b))
 
     with ThreadPoolExecutor(8) as executor:
-        objects = set(executor.map(lambda _: build(a=1, b=[2]), range(8)))
-    assert built == [{"a": 1, "b": [2]}]
-    assert objects == {build(b=[2], a=1)}
-    assert build(a=2, b=[2]) not in objects
+        objects = set(executor.map(lambda _: Slow.shared(a=1, b=[2]), range(8)))
+    assert built == [(1, [2])]
+    assert objects == {Slow.shared(b=[2], a=1)}
+    assert Slow.shared(a=2, b=[2]) not in objects
+    with pytest.raises(ValueError, match=r"\['c'\] of Slow; known: \['a', 'b'\]"):
+        Slow.shared(a=1, c=2)
 
 
 @pytest.mark.parametrize(
