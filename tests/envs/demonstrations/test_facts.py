@@ -4,13 +4,10 @@ import logging
 
 import pytest
 
-from prefix_rft_rllib.envs import (
-    DemonstrationFacts,
-    demonstration_reward,
-    load_problem_set,
-    step_ends,
-)
-from prefix_rft_rllib.envs.demonstrations import answer_cut
+from prefix_rft_rllib.envs import DemonstrationFacts, load_problem_set
+from prefix_rft_rllib.envs.demonstrations.answer_cut import answer_cut
+from prefix_rft_rllib.envs.demonstrations.demonstration_rewards import demonstration_reward
+from prefix_rft_rllib.envs.demonstrations.solution_steps import step_ends
 from tests.envs import fake_verifiers
 from tests.envs.problem_data import load
 
