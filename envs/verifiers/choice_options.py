@@ -9,7 +9,8 @@ from collections.abc import Mapping
 _LABEL = re.compile(r"(?:^|(?<=[\s$]))(?:\(([A-Z])\)|([A-Z])[.):](?= ))")
 _STYLE = r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathsf|mathit|mathbb|operatorname)"
 _STYLED = re.compile(_STYLE + r" ?\{([^{}]*)\}")
-_BLANKS = re.compile(r"(?:[^\S\n]|\\[ ,;:!]|~|\\q?quad(?![a-zA-Z]))+")
+# A backslash that ends the text would be a blank with any blank behind it.
+_BLANKS = re.compile(r"(?:[^\S\n]|\\[ ,;:!]|\\(?=\s*\Z)|~|\\q?quad(?![a-zA-Z]))+")
 _NEWLINES = re.compile(r" ?\n[ \n]*")
 _WRAPPINGS = (
     r"\*\*\(?([A-Z])[.):]{0,2}\*\*",

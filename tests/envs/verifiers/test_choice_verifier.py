@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prefix_rft_rllib.envs.verifiers import (
@@ -299,6 +299,8 @@ def test_a_text_is_needed():
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.sampled_from("AaBI (){}[]*_`$\\.,:;'\"=-\n<>/答案是é"), max_size=80))
+@example("A\\")
+@example("A\\\\")
 def test_any_text_gets_a_verdict_and_blanks_around_it_change_nothing(text):
     verifier = ChoiceVerifier()
     result = verifier.verify(text, "A")
