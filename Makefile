@@ -11,7 +11,7 @@ METHOD ?= prefix_rft
 SEED ?= 0
 CODE := prefix_rft_rllib envs tuned_examples tests benchmarks docs setup.py
 
-.PHONY: install quickstart test test-slow lint check format docs bench bench-gpu clean
+.PHONY: install quickstart test test-slow test-newest test-oldest lint check format docs bench bench-gpu clean
 
 install: $(VENV)/installed
 
@@ -53,8 +53,9 @@ lint: install
 	$(BIN)/mypy
 
 # The same and the tests that need no Ray cluster.
+FAST := -q -m "not integration and not slow and not gpu"
 check: lint
-	$(BIN)/python -m pytest -q -m "not integration and not slow and not gpu"
+	$(BIN)/python -m pytest $(FAST)
 
 test: install $(VENV)/vllm-installed
 	$(BIN)/python -m pytest -m "not slow and not gpu" --durations=15
@@ -62,6 +63,29 @@ test: install $(VENV)/vllm-installed
 # Learning tests with their negative controls, and 20 iterations of every method: about half an hour.
 test-slow: install $(VENV)/vllm-installed
 	$(BIN)/python -m pytest -m "slow" --durations=0
+
+# The fast tests with the newest and with the lowest releases that setup.py allows, in environments of
+# their own, without constraints.txt and vLLM. PYTHON=... chooses the interpreter: to change it, remove
+# the environment.
+TEST_EXTRAS := test,plot,lora,real-model
+TORCH := $(shell sed -n 's/.*"\(torch>=[^"]*\)".*/\1/p' setup.py)
+CPU_INDEX = $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --extra-index-url $(TORCH_CPU_INDEX))
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install -q --upgrade $(CPU_INDEX) "$(TORCH)"
+	.venv-newest/bin/pip install -q --upgrade --upgrade-strategy eager -e ".[$(TEST_EXTRAS)]"
+	.venv-newest/bin/python tests/versions.py installed
+	.venv-newest/bin/python -m pytest $(FAST)
+
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install -q --no-deps -e .
+	.venv-oldest/bin/python tests/versions.py lowest > .venv-oldest/lowest.txt
+	.venv-oldest/bin/pip install -q $(CPU_INDEX) -c .venv-oldest/lowest.txt "$(TORCH)"
+	.venv-oldest/bin/pip install -q -c .venv-oldest/lowest.txt -e ".[$(TEST_EXTRAS)]"
+	.venv-oldest/bin/python tests/versions.py installed
+	.venv-oldest/bin/python -m pytest $(FAST)
 
 format: install
 	$(BIN)/ruff format $(CODE)
@@ -95,4 +119,4 @@ bench-gpu: install
 	$(BIN)/python benchmarks/engine_gpu.py --model 0.5B --out $(RESULTS)/engine_gpu.csv
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

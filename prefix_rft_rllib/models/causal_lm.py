@@ -196,6 +196,8 @@ def checkpoint_activations(lm: Any) -> None:
             f"`activation_checkpointing=True`: {type(lm).__name__} does not support it. Leave it "
             "out, or lower `max_tokens_per_microbatch`."
         )
-    lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # The newer name is transformers' from 5.23 on. Without arguments both recompute without
+    # reentrant autograd.
+    getattr(lm, "activation_checkpointing_enable", lm.gradient_checkpointing_enable)()
     for layer in layers:
         layer.training = True

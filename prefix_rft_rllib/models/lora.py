@@ -65,6 +65,39 @@ def lora_config(settings: Mapping[str, Any]) -> Any:
         raise ValueError(f"`lora` ({dict(settings)!r}) is refused by peft: {error}") from error
 
 
+def add_adapters(lm: Any, config: Any) -> None:
+    """Put adapters into a model and switch them on, by peft alone.
+
+    transformers' own `add_adapter` does the same, and refuses every release of peft that is older
+    than what its loader of adapters needs. That loader is not used here.
+
+    Args:
+        lm: A causal LM; changed in place.
+        config: A `LoraConfig`; the model's name is written into it.
+
+    Raises:
+        ValueError: If the configuration does not fit the model.
+    """
+    from peft import inject_adapter_in_model
+
+    config.base_model_name_or_path = lm.name_or_path
+    inject_adapter_in_model(config, lm)
+
+
+def switch_adapters(lm: Any, *, on: bool) -> None:
+    """Let a model compute with its adapters, or as if it had none.
+
+    Args:
+        lm: A causal LM that went through `add_adapters`.
+        on: Whether the adapters count.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in lm.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(enabled=on)
+
+
 def is_adapter(name: str) -> bool:
     """Whether the weight of this name belongs to an adapter."""
     return ".lora_" in name

@@ -15,6 +15,7 @@ from prefix_rft_rllib.models.causal_lm import (
     packs_rows,
     run_rows,
 )
+from prefix_rft_rllib.models.lora import switch_adapters
 
 
 class TokenScorer(torch.nn.Module):
@@ -119,8 +120,8 @@ class WithoutAdapters:
 
     @contextlib.contextmanager
     def _switched_off(self) -> Iterator[None]:
-        self._scorer.lm.disable_adapters()
+        switch_adapters(self._scorer.lm, on=False)
         try:
             yield
         finally:
-            self._scorer.lm.enable_adapters()
+            switch_adapters(self._scorer.lm, on=True)

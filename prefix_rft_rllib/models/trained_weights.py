@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prefix_rft_rllib.models.causal_lm import save_lm
-from prefix_rft_rllib.models.lora import is_adapter, lora_config, save_adapter
+from prefix_rft_rllib.models.lora import add_adapters, is_adapter, lora_config, save_adapter
 from prefix_rft_rllib.models.token_scorer import TokenScorer, WithoutAdapters
 
 
@@ -90,7 +90,7 @@ class AdapterWeights(TrainedWeights):
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                lm.add_adapter(self.config)
+                add_adapters(lm, self.config)
         except ValueError as error:
             raise ValueError(f"`lora` ({dict(settings)!r}) does not fit the model: {error}") from (
                 error

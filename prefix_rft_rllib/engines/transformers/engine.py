@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig, PreTrainedModel
 
 from prefix_rft_rllib.engines.engine import (
     NOT_FINITE,
@@ -102,6 +102,8 @@ class TransformersEngine(Engine):
             model_config, self._options, self._device
         )
         parameters = inspect.signature(self._model.forward).parameters
+        # The model's name for its cache: transformers renamed it in 5.24.
+        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
         self._forward_options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     def load_weights(self, state_dict: Mapping[str, torch.Tensor], version: int) -> None:
@@ -158,7 +160,9 @@ class TransformersEngine(Engine):
         self, model: PreTrainedModel, requests: list[GenerationRequest]
     ) -> Iterator[tuple[int, Generation]]:
         """Yield each row of a batch, with its number, when it is finished."""
-        decoder = _BatchDecoder(model, requests, self._forward_options)
+        cache = growing_cache(model.config)
+        options = {self._cache_argument: cache, **self._forward_options}
+        decoder = _BatchDecoder(model, requests, cache, options)
         sampler = TokenSampler(
             [request.temperature for request in requests],
             [request.top_p for request in requests],
@@ -205,9 +209,13 @@ class _BatchDecoder:
     """A batch's cache, positions and newest logits."""
 
     def __init__(
-        self, model: PreTrainedModel, requests: list[GenerationRequest], options: dict[str, int]
+        self,
+        model: PreTrainedModel,
+        requests: list[GenerationRequest],
+        cache: DynamicCache,
+        options: dict[str, Any],
     ) -> None:
-        self._model, self._options = model, options
+        self._model, self._cache, self._options = model, cache, options
         prompts, prompt_of_row = unique_prompts(requests)
         width = max(map(len, prompts))
         max_new_tokens = max(request.max_new_tokens for request in requests)
@@ -219,7 +227,6 @@ class _BatchDecoder:
             is_token[row, : width - len(prompt)] = False
         self._is_token = is_token.to(model.device)
         self._num_columns = width
-        self._cache = growing_cache(model.config)
         positions = (self._is_token[:, :width].cumsum(-1) - 1).clamp(min=0)
         self.logits = self._forward(ids.to(model.device), positions)
         self._next_position = positions[:, -1] + 1
@@ -245,7 +252,6 @@ class _BatchDecoder:
             ids,
             attention_mask=self._is_token[:, : self._num_columns],
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             **self._options,
         )
