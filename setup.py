@@ -33,7 +33,12 @@ setup(
         "tqdm>=4.66.3",
     ],
     extras_require={
-        "test": ["pytest>=9,<10", "pytest-timeout>=2.4", "hypothesis>=6.170,<7"],
+        "test": [
+            "pytest>=9,<10",
+            "pytest-timeout>=2.4",
+            "hypothesis>=6.170,<7",
+            "stable-baselines3>=2.9,<3",
+        ],
         "dev": ["ruff==0.17.5", "mypy==2.4.1"],
         "lora": ["peft>=0.19,<0.22"],
         "plot": ["matplotlib>=3.10,<4"],

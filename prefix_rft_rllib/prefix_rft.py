@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import PublicAPI, override
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -32,19 +33,17 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.tune import register_trainable
 
 from prefix_rft_rllib import metrics
-from prefix_rft_rllib.basics.hub_models import model_directory
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.problems import load_problem_set
-from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.credit import imitation_rows, learner_rows
 from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.iterations.planning import IterationPlan
 from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
-from prefix_rft_rllib.models.export import save_adapter, save_pretrained
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
@@ -65,13 +64,15 @@ from prefix_rft_rllib.settings.placement_checks import (
 )
 from prefix_rft_rllib.settings.ray_start import start_ray
 from prefix_rft_rllib.settings.setup_checks import check_setup, trainable_problems
+from prefix_rft_rllib.trained_model import copy_of_module, save_trained_model
 from prefix_rft_rllib.transfers.shared_gpus import (
     check_gpu_places,
     check_present_gpus,
     engines_asleep,
 )
 from prefix_rft_rllib.transfers.shared_inputs import with_shared_inputs
-from prefix_rft_rllib.transfers.weight_sync import adapter, weight_sync, weights
+from prefix_rft_rllib.iterations.planning import IterationPlan
+from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
 
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 FEEDBACK = "feedback"
@@ -80,6 +81,7 @@ SAMPLED_AHEAD = "sampled_ahead"
 """Key of the next iteration's rollouts, if they were sampled during the last update."""
 
 
+@PublicAPI
 class PrefixRFT(Algorithm):
     """Fine-tunes a causal LM on demonstrations and its own verified attempts at once.
 
@@ -214,6 +216,7 @@ class PrefixRFT(Algorithm):
             self.metrics.log_value((ENV_RUNNER_RESULTS, name), mean, reduce="mean")
         return groups
 
+    @PublicAPI
     def sample_rollouts(
         self,
         rollouts: Sequence[PlannedRollout],
@@ -312,6 +315,16 @@ class PrefixRFT(Algorithm):
         if hasattr(self, "_recorder"):
             self._recorder.close()
 
+    @override(Algorithm)
+    def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> RLModule | None:
+        """A copy of the trained model as it is now, `inference_only`; None for another id.
+
+        Env runners have engines instead. What an observation is: `DefaultPrefixRFTTorchRLModule`.
+        """
+        is_known = module_id == DEFAULT_MODULE_ID
+        return copy_of_module(self.learner_group) if is_known else None
+
+    @PublicAPI
     def save_pretrained(self, path: str | Path) -> Path:
         """Write the trained model and its tokenizer in Hugging Face form.
 
@@ -324,18 +337,8 @@ class PrefixRFT(Algorithm):
             The directory, for `AutoModelForCausalLM.from_pretrained` and
             `AutoTokenizer.from_pretrained`.
         """
-        state = self.learner_group.first_learner(weights)[COMPONENT_RL_MODULE]
-        directory = save_pretrained(
-            model_directory(self.config.model_source),
-            state[DEFAULT_MODULE_ID],
-            model_directory(self.problem_set.settings.tokenizer, TOKENIZER, with_weights=False),
-            self.problem_set.end_tokens.ids,
-            path,
-        )
-        if self.config.lora is not None:
-            lora_config, adapter_weights = self.learner_group.first_learner(adapter)
-            save_adapter(lora_config, adapter_weights, directory)
-        return directory
+from prefix_rft_rllib.iterations.planning import IterationPlan
+from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
 
     @contextlib.contextmanager
     def _timed(self, timer: str, name: str) -> Iterator[None]:
@@ -349,3 +352,7 @@ class PrefixRFT(Algorithm):
 
 def _take_report(learner: Learner) -> Any:
     return learner.take_report()
+
+
+# RLlib registers its own algorithms in the same way, when it is imported.
+register_trainable(PrefixRFT.__name__, PrefixRFT)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import PublicAPI, override
 from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
@@ -16,6 +16,7 @@ from prefix_rft_rllib.settings.resource_amounts import check_resource_amounts
 from prefix_rft_rllib.settings.unused_settings import check_known, check_used
 
 
+@PublicAPI
 class PrefixRFTConfig(DerivedSettings):
     """Configures `PrefixRFT`: problems, rollouts, method and optimizer.
 

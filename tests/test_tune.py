@@ -28,8 +28,7 @@ def count_samples(*, metrics_logger, samples, **kwargs) -> None:
 
 @pytest.fixture(scope="module")
 def results(cluster, make_config, tmp_path_factory) -> tune.ResultGrid:
-    """A 2x2 grid, started from a config by the registered name."""
-    tune.register_trainable("PrefixRFT", PrefixRFT)
+    """A 2x2 grid, started from a config by the name that importing `PrefixRFT` registers."""
     config = make_config(
         lr=tune.grid_search(list(LEARNING_RATES)),
         method_config={

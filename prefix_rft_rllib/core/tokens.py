@@ -216,6 +216,38 @@ def is_before_target(attends: Tensor, is_target: Tensor, *, packed: bool) -> Ten
     return before[attends][None] if packed else before
 
 
+def rows_of_observations(observations: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows for a model from observations of a token environment.
+
+    Args:
+        observations: Tokens so far, prompt first, right-padded with -1. Shape (B, W), any dtype.
+
+    Returns:
+        input_ids and attends, shapes (B, T), int64 and bool: T is the longest row, ids are 0 at
+        padding, where `attends` is False.
+
+    Raises:
+        ValueError: For another shape, an empty batch, or a row without a token or with padding
+            before one.
+    """
+    if observations.ndim != 2 or len(observations) == 0:
+        raise ValueError(
+            "`obs` must be a batch of observations, shape (B, tokens of the environment's window), "
+            f"got {tuple(observations.shape)}. Of one observation use obs[None]."
+        )
+    attends = observations >= 0
+    lengths = attends.sum(1)
+    positions = torch.arange(observations.shape[1], device=observations.device)
+    is_wrong = (lengths == 0) | (attends != (positions < lengths[:, None])).any(1)
+    if is_wrong.any():
+        raise ValueError(
+            f"`obs[{int(is_wrong.nonzero()[0])}]` must be tokens followed by padding of -1, at "
+            "least one token: give observations as reset() and step() return them."
+        )
+    width = int(lengths.max())
+    return observations[:, :width].long().clamp(min=0), attends[:, :width]
+
+
 def shift_to_targets(predictions: Tensor) -> Tensor:
     """Move per-position predictions to the tokens they are about.
 

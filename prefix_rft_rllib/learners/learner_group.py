@@ -8,12 +8,13 @@ import ray
 from ray.rllib.core import COMPONENT_LEARNER
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.learner_group import LearnerGroup
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import DeveloperAPI, override
 from ray.rllib.utils.typing import StateDict
 
 T = TypeVar("T")
 
 
+@DeveloperAPI
 class PrefixRFTLearnerGroup(LearnerGroup):
     """Learners whose state is collected by all of them where they share one model.
 

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 from ray.rllib.core.learner.learner import Learner
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import DeveloperAPI, override
 
 from prefix_rft_rllib.learners.connectors.add_tokens_from_episodes_to_batch import (
     AddTokensFromEpisodesToBatch,
@@ -12,6 +12,7 @@ from prefix_rft_rllib.learners.connectors.add_tokens_from_episodes_to_batch impo
 from prefix_rft_rllib.learners.connectors.old_logp_and_entropy import OldLogpAndEntropy
 
 
+@DeveloperAPI
 class PrefixRFTLearner(Learner):
     """Framework-free part of the learner: stops 7 and 8 of the path of the data."""
 

@@ -64,17 +64,42 @@ class TokenScorer(torch.nn.Module):
         """
         attends = region != Region.PADDING
         is_target = attends & (region != Region.PROMPT)
-        with torch.autocast(
-            input_ids.device.type,
-            dtype=torch.bfloat16,
-            enabled=self.compute_dtype == "bfloat16",
-        ):
+        with self._autocast(input_ids.device):
             values = self._of_targets(input_ids, attends, is_target, entropy_gradient)
         logp, entropy = (
             torch.zeros_like(is_target, dtype=value.dtype).masked_scatter(is_target, value)
             for value in values
         )
         return logp, entropy
+
+    def next_token_logits(self, input_ids: torch.Tensor, attends: torch.Tensor) -> torch.Tensor:
+        """The model's logits of the token after each row, before any temperature.
+
+        Args:
+            input_ids: Token ids, right-padded. Shape (B, T), int64.
+            attends: False at padding. Shape (B, T), bool.
+
+        Returns:
+            Shape (B, V), float32.
+        """
+        is_last = attends & ~torch.nn.functional.pad(attends[:, 1:], (0, 1))
+        if self._packs:
+            is_last = is_last[attends][None]
+        with self._autocast(input_ids.device):
+            output = run_rows(self._model, input_ids, attends, packed=self._packs)
+            if self._has_plain_head:
+                head = self.lm.get_output_embeddings()
+                return head(output.last_hidden_state[is_last]).float()
+            return output.logits[is_last].float()
+
+    @property
+    def _model(self) -> Any:
+        """What is run: the backbone where the head is applied apart."""
+        return self.lm.base_model if self._has_plain_head else self.lm
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        is_on = self.compute_dtype == "bfloat16"
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_on)
 
     def _of_targets(
         self,
@@ -84,8 +109,7 @@ class TokenScorer(torch.nn.Module):
         entropy_gradient: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability and entropy of the target tokens alone, row after row; shapes (N,)."""
-        model = self.lm.base_model if self._has_plain_head else self.lm
-        output = run_rows(model, input_ids, attends, packed=self._packs)
+        output = run_rows(self._model, input_ids, attends, packed=self._packs)
         before = is_before_target(attends, is_target, packed=self._packs)
         targets = input_ids[is_target]
         options: dict[str, Any] = {

@@ -15,7 +15,7 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils import force_list
 from ray.rllib.utils.actor_manager import FaultAwareApply
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import DeveloperAPI, override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import (
     EPISODE_LEN_MEAN,
@@ -38,6 +38,7 @@ from prefix_rft_rllib.rollouts.engine_failures import call_or_end_process, ends_
 from prefix_rft_rllib.rollouts.runner_engine import RunnerEngine
 
 
+@DeveloperAPI
 class TokenEnvRunner(EnvRunner, Checkpointable):
     """Samples whole responses with a generation engine and grades them in the env.
 

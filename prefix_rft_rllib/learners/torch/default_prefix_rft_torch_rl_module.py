@@ -10,8 +10,9 @@ from pyarrow.fs import LocalFileSystem
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import DeveloperAPI, override
 
+from prefix_rft_rllib.core.tokens import rows_of_observations
 from prefix_rft_rllib.learners.torch.parallelism import Parallelism
 from prefix_rft_rllib.models.causal_lm import checkpoint_activations, load_lm
 from prefix_rft_rllib.models.state_arrays import state_to_arrays, state_to_tensors
@@ -22,12 +23,19 @@ HF_MODEL_DIRECTORY = "hf"
 """Where a module checkpoint keeps the model in `save_pretrained` form."""
 
 
+@DeveloperAPI
 class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     """A causal LM that gives log-probabilities and entropies of tokens.
 
     The Hugging Face model is `self.lm`, kept in evaluation mode. With
     `model_config["use_reference"]` the initial model is kept for the KL term: a frozen copy, or
-    with `lora` the model itself without its adapters.
+    with `lora` the model itself without its adapters. An `inference_only` module keeps none.
+
+    An observation is that of `TokenEnv`: all tokens so far, right-padded with -1, which is what a
+    causal LM needs to know. `forward_inference({"obs": ...})` gives the model's logits of the next
+    token and `forward_exploration` those of the trained policy, divided by `temperature`; both are
+    the inputs of a categorical distribution over the vocabulary. Rollouts do not come from here:
+    a generation engine samples whole responses.
 
     `model_config` keys: `model_path` (directory), `temperature` (of the policy), `use_reference`,
     `compute_dtype` ("float32", or "bfloat16" for autocast over float32 weights),
@@ -46,12 +54,12 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         self.weights = trained_weights(self._load_lm(), config["lora"], seed=config["seed"])
         self.scorer = self._scorer_of(self.weights.lm)
         self.reference: TokenScorer | WithoutAdapters | None = None
-        if config["use_reference"]:
+        if config["use_reference"] and not self.inference_only:
             self.reference = self.weights.reference(
                 self.scorer, lambda: self._scorer_of(self._load_lm().requires_grad_(False))
             )
         self.train(False)
-        if config["activation_checkpointing"]:
+        if config["activation_checkpointing"] and not self.inference_only:
             checkpoint_activations(self.lm)
 
     def _load_lm(self) -> Any:
@@ -89,11 +97,20 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         return {Columns.ACTION_LOGP: logp, "entropy": entropy}
 
     @override(RLModule)
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        raise NotImplementedError(
-            "Actions come from a generation engine (config.env_runners(engine=...)), "
-            "not from the RLModule; only `forward_train` is defined."
-        )
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
+        return {Columns.ACTION_DIST_INPUTS: self._next_token_logits(batch)}
+
+    @override(RLModule)
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
+        logits = self._next_token_logits(batch)
+        return {Columns.ACTION_DIST_INPUTS: logits / self.model_config["temperature"]}
+
+    @torch.no_grad()
+    def _next_token_logits(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Logits (B, V), float32, of the token after each observation; see the class."""
+        observations = torch.as_tensor(batch[Columns.OBS], device=self.lm.device)
+        input_ids, attends = rows_of_observations(observations)
+        return self.scorer.next_token_logits(input_ids, attends)
 
     def token_logps(
         self, batch: dict[str, Any], *, reference: bool = False

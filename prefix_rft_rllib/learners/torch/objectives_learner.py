@@ -10,7 +10,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import DeveloperAPI, override
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.typing import StateDict
 
@@ -24,6 +24,7 @@ from prefix_rft_rllib.learners.torch.parallelism import (
 logger = logging.getLogger(__name__)
 
 
+@DeveloperAPI
 class ObjectivesLearner(TorchLearner):
     """Part of `PrefixRFTTorchLearner`: module and optimizers, their states, learning rates."""
 

@@ -13,7 +13,7 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.annotations import override
+from ray.rllib.utils.annotations import DeveloperAPI, override
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.basics.random_draws import uniform
@@ -41,6 +41,7 @@ class _Part(NamedTuple):
     counts: bool
 
 
+@DeveloperAPI
 class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
     """Trains on global minibatches of whole groups; knows weights, not methods."""
 

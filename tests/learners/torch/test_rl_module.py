@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from pyarrow.fs import LocalFileSystem
+from ray.rllib.core.columns import Columns
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
 
@@ -231,7 +232,70 @@ def test_a_model_directory_without_some_weights_is_refused(tmp_path):
         build_module(str(tmp_path))
 
 
-def test_sampling_from_the_module_is_refused(tmp_path):
+OBSERVATIONS = np.array([[5, 9, 2, -1, -1, -1], [3, -1, -1, -1, -1, -1], [1, 2, 3, 4, 5, -1]])
+"""Tokens so far, right-padded, as `TokenEnv` gives them."""
+
+
+@torch.no_grad()
+def plain_next_logits(lm) -> torch.Tensor:
+    """Each row alone and unpadded."""
+    rows = [torch.tensor(row[row >= 0])[None] for row in OBSERVATIONS]
+    return torch.cat([lm(row).logits[:, -1] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [*((name, {}) for name in CONFIGS), ("llama_tied", {"packing": True})],  # GPT-2 packs no rows
+)
+def test_an_observation_gives_the_models_logits_of_the_next_token(name, settings, tmp_path):
+    module = build_module(save_model(name, tmp_path), **settings)
+    expected = plain_next_logits(AutoModelForCausalLM.from_pretrained(tmp_path).eval())
+    for observations in (OBSERVATIONS, torch.tensor(OBSERVATIONS, dtype=torch.int32)):
+        logits = module.forward_inference({Columns.OBS: observations})[Columns.ACTION_DIST_INPUTS]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert not logits.requires_grad
+
+
+def test_exploration_is_the_trained_policy(tmp_path):
     module = build_module(save_model("llama_tied", tmp_path))
-    with pytest.raises(NotImplementedError, match="generation engine"):
-        module.forward_inference(batch_of(PICTURES))
+    outputs = module.forward_exploration({Columns.OBS: OBSERVATIONS})
+    distribution = module.get_exploration_action_dist_cls().from_logits(
+        outputs[Columns.ACTION_DIST_INPUTS]
+    )
+    # The same tokens as a training batch: the policy's log-probability of each row's last token.
+    row = OBSERVATIONS[2, :5]
+    region = torch.full((1, 5), int(Region.RESPONSE), dtype=torch.int8)
+    region[0, 0] = int(Region.PROMPT)
+    batch = {"input_ids": torch.tensor(row)[None], "region": region}
+    logp, _ = module.token_logps(batch)
+    shorter = module.forward_exploration({Columns.OBS: row[None, :4]})
+    before_last = type(distribution).from_logits(shorter[Columns.ACTION_DIST_INPUTS])
+    assert before_last.logp(torch.tensor([5])).item() == pytest.approx(logp[0, 4].item(), abs=2e-6)
+    assert distribution.sample().shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("observations", "message"),
+    [
+        (OBSERVATIONS[0], r"shape .*got \(6,\)\. Of one observation use obs\[None\]"),
+        (OBSERVATIONS[:0], "must be a batch"),
+        (np.array([[1, 2], [-1, -1]]), r"obs\[1\].* at least one token"),
+        (np.array([[1, -1, 2]]), r"obs\[0\].* followed by padding of -1"),
+    ],
+)
+def test_what_is_no_batch_of_observations_is_refused(observations, message, tmp_path):
+    module = build_module(save_model("llama_tied", tmp_path))
+    with pytest.raises(ValueError, match=message):
+        module.forward_inference({Columns.OBS: observations})
+
+
+def test_a_module_for_inference_alone_keeps_no_reference(tmp_path):
+    directory = save_model("llama_tied", tmp_path)
+    module = build_module(directory, use_reference=True)
+    _, settings = module.get_ctor_args_and_kwargs()
+    alone = DefaultPrefixRFTTorchRLModule(**{**settings, "inference_only": True})
+    assert module.reference is not None
+    assert alone.reference is None
+    alone.set_state(module.get_state())
+    for name, value in module.get_state().items():
+        np.testing.assert_array_equal(alone.get_state()[name], value)
