@@ -33,8 +33,7 @@ def example(monkeypatch) -> Callable[..., PrefixRFTConfig]:
         fresh = EXAMPLE.copy(copy_frozen=False)
         monkeypatch.setattr(math_prefix_rft, "config", fresh)
         monkeypatch.setattr("sys.argv", ["example", "--data", "x.jsonl", "--small", *arguments])
-        monkeypatch.setattr(math_prefix_rft, "start_ray", lambda **kwargs: None)
-        monkeypatch.setattr(math_prefix_rft, "run_once", lambda *args: None)
+        monkeypatch.setattr(math_prefix_rft, "run_example", lambda *args: 0)
         math_prefix_rft.main()
         return fresh
 

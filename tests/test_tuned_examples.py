@@ -21,14 +21,14 @@ pytestmark = pytest.mark.integration
 EXAMPLES = Path(__file__).parent.parent / "tuned_examples"
 
 
-def run_script(directory: Path, script: str, *arguments: str) -> str:
+def run_script(directory: Path, script: str, *arguments: str, expected_code: int = 0) -> str:
     """Run a script inside a directory with all parts in one process; returns what it printed."""
     command = [sys.executable, str(EXAMPLES / script), *arguments, "--num-env-runners", "0"]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(directory)}
     done = subprocess.run(
         command, cwd=directory, env=settings, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == expected_code, done.stderr[-3000:]
     return done.stdout
 
 
@@ -142,6 +142,33 @@ def test_in_the_mixed_example_each_problem_meets_its_own_verifier(mixed_run):
 def test_the_python_that_the_examples_print_uses_the_trained_model(toy_run, math_run, monkeypatch):
     assert_printed_python_runs(toy_run, monkeypatch)
     assert_printed_python_runs(math_run, monkeypatch)
+
+
+SMALL = ("--num-iterations", "2", "--num-held-out", "2")
+
+
+def test_a_run_ends_at_its_first_criterion_and_fails_as_a_test_that_was_not_passed(tmp_path):
+    options = ("--stop-timesteps", "1", "--checkpoint-freq", "1", "--evaluation-interval", "0")
+    script = ("toy_arithmetic_prefix_rft.py", *SMALL, *options, "--as-test", "--run-dir", "run")
+    output = run_script(tmp_path, *script, expected_code=1)
+    # One of two iterations, which is too few to learn anything.
+    assert "Stop criterion (env_runners/num_env_steps_sampled_lifetime=1) fulfilled!" in output
+    assert "--as-test: new is 0." in output and "expected at least 0.75" in output
+    run_dir = tmp_path / "run"
+    assert_complete(run_dir, num_iterations=1)
+    assert (run_dir / "checkpoint_000001" / "rllib_checkpoint.json").is_file()
+    (row,) = read_metrics(run_dir)
+    assert not any(key.startswith("evaluation/") for key in row)
+
+
+def test_tune_runs_an_example_and_tests_the_reward(tmp_path):
+    options = ("--tune", "--as-test", "--stop-reward", "0.01", "--checkpoint-freq", "1")
+    output = run_script(tmp_path, "toy_arithmetic_prefix_rft.py", *SMALL, *options)
+    assert "`env_runners/episode_return_mean` of 0.01 reached! ok" in output
+    (experiment,) = (tmp_path / "ray_results").iterdir()
+    (trial,) = (path for path in experiment.iterdir() if path.is_dir())
+    assert [row["training_iteration"] for row in read_metrics(trial)] == [1], "the reward was there"
+    assert (trial / "checkpoint_000000" / "rllib_checkpoint.json").is_file()
 
 
 TABLES = {

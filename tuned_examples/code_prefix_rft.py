@@ -1,28 +1,41 @@
 """Prefix-RFT on generated programming problems, graded by tests in the sandbox.
 
-What it shows: a small language model that writes programs of the right form, but seldom with the
-right operations, learns them from demonstrations' beginnings and its own tested attempts. With
-`--mixed` half of the problems are the word problems of `toy_arithmetic_prefix_rft.py`, and each
-problem meets its own verifier.
+This example shows:
+    - how a small language model that writes programs of the right form, but seldom with the right
+    operations, learns them from demonstrations' beginnings and its own tested attempts.
+    - two verifiers in one run: with `--mixed` half of the problems are the word problems of
+    `toy_arithmetic_prefix_rft.py`, and each problem meets its own.
 
-How to run:
-    python tuned_examples/code_prefix_rft.py
-    python tuned_examples/code_prefix_rft.py --method rft --seed 1
-    python tuned_examples/code_prefix_rft.py --mixed
-    python tuned_examples/code_prefix_rft.py --num-env-runners 0   # all in one process
-    python tuned_examples/code_prefix_rft.py --log   # prefixes, failing tests, weights, each time
+How to run this script
+----------------------
+`python [script file name].py --method=prefix_rft --seed=0`
+
+With `--mixed` word problems are among the training problems. For debugging, use
+`--num-env-runners=0`: everything runs in one process, where you can set breakpoints. `--log` prints
+prefixes, failing tests and weights of each iteration.
+
+To run it by Ray Tune, add `--tune`; for logging to your WandB account also
+`--wandb-key=[your WandB API key] --wandb-project=[some project name]`.
 
 Settings that matter: as in `toy_arithmetic_prefix_rft.py`. `extract="whole"`, because the model
 writes the program and nothing else; for chat models leave it out (the last fenced block). On
 machines that must not run code without isolation add `require_isolation=True` to the code
 verifier's settings.
 
-Results to expect: docs/toy_code.md has the measured ones.
+What to expect
+--------------
+As in `toy_arithmetic_prefix_rft.py`.
+
+Results to expect
+-----------------
+docs/toy_code.md has them: after 40 iterations of Prefix-RFT avg@4 of .96 to .99 on new problems,
+from .02 to .04 before.
 """
 
 import sys
 from typing import Any
 
+from example_script import parse_options
 from toy_arithmetic_prefix_rft import NUM_HELD_OUT, argument_parser, run, training_config
 
 from prefix_rft_rllib import PrefixRFTConfig
@@ -78,11 +91,11 @@ config = build_config()
 
 def main() -> int:
     """Run with the settings of the command line."""
-    parser = argument_parser(__doc__.splitlines()[0], NUM_ITERATIONS)
+    parser = argument_parser(__doc__, NUM_ITERATIONS)
     parser.add_argument("--mixed", action="store_true", help="word problems too")
-    args = parser.parse_args()
-    run(build_config, "toy_mixed" if args.mixed else "toy_code", args, mixed=args.mixed)
-    return 0
+    args = parse_options(parser)
+    task = "toy_mixed" if args.mixed else "toy_code"
+    return run(build_config, task, args, mixed=args.mixed)
 
 
 if __name__ == "__main__":

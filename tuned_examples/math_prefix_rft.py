@@ -1,45 +1,59 @@
 """Prefix-RFT on a JSONL file of math problems with demonstrations.
 
-What it shows: the settings for real problems (GSM8K, MATH, AIME, ...): a file with field mapping,
-demonstrations in natural language, the math verifier, remote env runners, and on request a Tune
-search. The sizes are meant for a model of 1 to 2 billion parameters on GPUs, `--gpus N` (not run by
-us); without `--gpus` everything runs on CPUs. With `--small` the shipped 0.5 M-parameter model runs
-(it is not taught), so that every part can be seen working on two CPU cores.
+This example shows:
+    - the settings for real problems (GSM8K, MATH, AIME, ...): a file with field mapping,
+    demonstrations in natural language, the math verifier, remote env runners.
+    - a search with Ray Tune over two of them (`--tune`).
+    - how learners and engines share GPUs (`--gpus N`; not run by us): each GPU has one learner and
+    one vLLM engine, which sleeps during updates; bfloat16 and activation checkpointing save memory.
+    Without `--gpus` everything runs on CPUs.
 
-How to run:
-    python tuned_examples/math_prefix_rft.py --data train.jsonl --small --num-iterations 5
-    python tuned_examples/math_prefix_rft.py --data train.jsonl --model Qwen2.5-Math-1.5B/ --gpus 1
-    python tuned_examples/math_prefix_rft.py --data train.jsonl --small --tune \
-        --num-env-runners 1 --num-iterations 5                                  # 2x2 grid
-    On a cluster: `ray up`, then the same command with as many `--gpus` as there are.
-A run ends with a checkpoint and a model in `runs/math_prefix_rft_seed<seed>/` and shows how to use
-the model. To debug, use `--num-env-runners 0`: everything runs in one process, and errors are
-raised there.
+How to run this script
+----------------------
+`python [script file name].py --data=train.jsonl --small --stop-iters=5`
 
-With `--gpus N` each GPU has one learner and one vLLM engine, which sleeps during updates; bfloat16
-and activation checkpointing save memory. `--engine transformers` works without vLLM, slower.
+The sizes are meant for a model of 1 to 2 billion parameters. With `--small` the shipped 0.5
+M-parameter model runs (it is not taught), so that every part can be seen working on two CPU cores.
+With GPUs and a model:
+`python [script file name].py --data=train.jsonl --model=Qwen2.5-Math-1.5B/ --gpus=1`
+`--engine=transformers` works without vLLM, slower. On a cluster: `ray up`, then the same command
+with as many `--gpus` as there are.
+
+A 2x2 grid, for logging to your WandB account also with
+`--wandb-key=[your WandB API key] --wandb-project=[some project name]`:
+`python [script file name].py --data=train.jsonl --small --tune --num-env-runners=1 --stop-iters=5`
+
+For debugging, use `--num-env-runners=0`: everything runs in one process, and errors are raised
+there.
 
 Settings that matter: `--max-prompt-tokens` and `--max-response-tokens` (memory and time; their sum
 must not exceed the model's positions; the defaults, 1024 and 3072, fit a model of 4096, the paper's
 are 1024 and 8192), `num_schedule_iterations` (equal to the number of iterations), `lr` (1e-6 in the
 paper).
 
-Results to expect with `--small`: nearly all rewards are 0 (the model was never taught these
-problems), so nearly all advantages and weights are 0; what is to be seen is the log: prefix
-lengths, cuts, verdicts, and per minibatch the number of kept prefix tokens.
+What to expect
+--------------
+A log of each iteration: prefix lengths, cuts, verdicts, and per minibatch the number of kept prefix
+tokens. A run ends with a checkpoint and a model in `runs/math_prefix_rft_seed<seed>/` and shows how
+to use the model. Tune's results are in `~/ray_results`, as those of RLlib's own examples.
+
+Results to expect
+-----------------
+With `--small` nearly all rewards are 0 (the model was never taught these problems), so nearly all
+advantages and weights are 0. With a real model: not run by us.
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
+from example_script import apply_options, example_parser, parse_options, refuse, run_example
 from ray import tune
 
-from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, start_ray
+from prefix_rft_rllib import PrefixRFTConfig
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.reports.rollout_log import iteration_log
-from prefix_rft_rllib.runs import progress
+
+NUM_ITERATIONS = 500
 
 config = (
     PrefixRFTConfig()
@@ -95,7 +109,7 @@ def apply_gpus(num_gpus: int, num_env_runners: int, engine: str) -> None:
     config.learners(num_learners=num_gpus, num_gpus_per_learner=0.49, activation_checkpointing=True)
 
 
-def run_tune(num_iterations: int) -> None:
+def apply_search() -> None:
     """A 2x2 grid over the learning rate and the share of prefix tokens that is kept."""
     config.training(
         lr=tune.grid_search([1e-6, 1e-5]),
@@ -104,56 +118,29 @@ def run_tune(num_iterations: int) -> None:
             "entropy_keep_fraction": tune.grid_search([0.2, 0.5]),
         },
     )
-    tuner = tune.Tuner(
-        PrefixRFT,
-        param_space=config,
-        run_config=tune.RunConfig(
-            name="math_prefix_rft",
-            storage_path=str(Path("runs").resolve()),
-            stop={"training_iteration": num_iterations},
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-        ),
-    )
-    results = tuner.fit()
-    sys.stdout.write(f"TensorBoard: tensorboard --logdir {shlex.quote(results.experiment_path)}\n")
-
-
-def run_once(num_iterations: int, run_dir: Path) -> None:
-    """One run: the log of each iteration, then checkpoint and model in the run directory."""
-    config.reporting(run_dir=str(run_dir))
-    algo = config.build_algo()
-    for _ in range(num_iterations):
-        result = algo.train()
-        sys.stdout.write(iteration_log(run_dir, result["training_iteration"]))
-    checkpoint = run_dir / "checkpoint"
-    algo.save_to_path(str(checkpoint.resolve()))
-    model_dir = algo.save_pretrained(run_dir / "model")
-    usage = progress.how_to_use(model_dir, algo.problem_set)
-    algo.stop()
-    sys.stdout.write(
-        f"\nRun:         {run_dir} (metrics.jsonl, rollouts/)\n"
-        f"Checkpoint:  {checkpoint} (PrefixRFT.from_checkpoint)\n"
-        f"Model:       {model_dir}, to use it:\n\n{usage}"
-    )
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = example_parser(__doc__, NUM_ITERATIONS)
+    interval = "has no effect: the file has no held-out problems"
+    refuse(parser, {"--evaluation-interval": interval})
     parser.add_argument("--data", required=True, help="JSONL, JSONL.gz or Parquet file")
     parser.add_argument("--model", help="model directory, or 'org/name@revision' of the hub")
     parser.add_argument("--small", action="store_true", help="the shipped model, small sizes")
     parser.add_argument("--max-prompt-tokens", type=int, help="default 1024")
     parser.add_argument("--max-response-tokens", type=int, help="default 3072, small: 768")
-    parser.add_argument("--num-iterations", type=int, default=500)
     parser.add_argument("--gpus", type=int, default=0, help="GPUs; default 0: all on CPUs")
     parser.add_argument("--engine", choices=ENGINES_ON_GPUS, help="default vllm with --gpus")
-    parser.add_argument("--num-env-runners", type=int, help="default 2, with --gpus one per GPU")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tune", action="store_true", help="search instead of one run")
-    args = parser.parse_args()
+    parser.set_defaults(log=True, checkpoint_at_end=True)
+    args = parse_options(parser)
     if not args.small and not args.model:
         parser.error("give --model DIRECTORY, or --small for the shipped model")
+    if args.gpus and (args.num_learners, args.num_gpus_per_learner) != (None, None):
+        parser.error(
+            "--gpus N has one learner per GPU: leave --num-learners and --num-gpus-per-learner out"
+        )
     args.engine = args.engine or ("vllm" if args.gpus else "transformers")
     if args.num_env_runners is None:
         args.num_env_runners = args.gpus or 2
@@ -164,7 +151,7 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main() -> int:
     """Train once, or search."""
     args = parse_arguments()
     if args.small:
@@ -184,14 +171,13 @@ def main() -> None:
     config.env_runners(num_env_runners=args.num_env_runners, engine=args.engine)
     if args.gpus:
         apply_gpus(args.gpus, args.num_env_runners, args.engine)
-    config.training(method_config={"num_schedule_iterations": args.num_iterations})
+    config.training(method_config={"num_schedule_iterations": args.stop_iters})
     config.debugging(seed=args.seed, log_level="ERROR")
-    start_ray(log_to_driver=False, logging_level="ERROR")
     if args.tune:
-        run_tune(args.num_iterations)
-    else:
-        run_once(args.num_iterations, Path("runs") / f"math_prefix_rft_seed{args.seed}")
+        apply_search()
+    run_dir = Path("runs") / f"math_prefix_rft_seed{args.seed}"
+    return run_example(apply_options(config, args), args, run_dir)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,21 +1,33 @@
 """Draw the tables of `toy_arithmetic_methods.py`: accuracy on held-out problems, or rewards.
 
-What it shows: how methods compare while they train: means over seeds with 95% intervals (Student's
-t), each method in its own look (`method_styles.py`). From a table of evaluations: one column of
-panels per held-out set. From a table of rewards: plain rollouts solid, rollouts from a prefix
-dashed, and with `--window` the prefix window below. Several settings of the demonstrations give one
-row of panels each (rewards: one column). All panels of one quantity have the same limits.
+This example shows:
+    - how methods compare while they train: means over seeds with 95% intervals (Student's t), each
+    method in its own look (`method_styles.py`).
+    - from a table of evaluations: one column of panels per held-out set.
+    - from a table of rewards: plain rollouts solid, rollouts from a prefix dashed, and with
+    `--window` the prefix window below.
 
-How to run:
-    python tuned_examples/plot_methods.py runs/toy_methods.csv --out runs/accuracy
-    python tuned_examples/plot_methods.py runs/toy_methods_rewards.csv --window --out runs/rewards
-    python tuned_examples/plot_methods.py runs/a.csv runs/b.csv --method prefix_rft --method sft \
-        --where flawed_fraction=0.3 --title "Flawed demonstrations hurt SFT" --out docs/flawed
+How to run this script
+----------------------
+`python [script file name].py runs/toy_methods.csv --out=runs/accuracy`
+`python [script file name].py runs/toy_methods_rewards.csv --window --out=runs/rewards`
+
+Of several tables, some methods and one setting of the demonstrations:
+`python [script file name].py runs/a.csv runs/b.csv --method=prefix_rft --method=sft
+--where=flawed_fraction=0.3 --title="Flawed demonstrations hurt SFT" --out=docs/flawed`
 
 Settings that matter: `--title`, which should state the one thing that the figure shows; `--where`,
 which selects rows where a table has several settings of one method.
 
-Results to expect: OUT.png, and OUT.csv with the rows that were drawn, in the same form.
+What to expect
+--------------
+OUT.png, and OUT.csv with the rows that were drawn, in the same form. Several settings of the
+demonstrations give one row of panels each (rewards: one column). All panels of one quantity have
+the same limits.
+
+Results to expect
+-----------------
+What the tables hold; nothing is computed but means and intervals.
 """
 
 import argparse

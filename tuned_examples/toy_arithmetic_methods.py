@@ -1,30 +1,41 @@
 """Any training method on the generated word problems, over several seeds, into one table.
 
-What it shows: all methods of `prefix_rft_rllib.methods` on the task, the model and the optimizer of
-`toy_arithmetic_prefix_rft.py`; nothing but `method` and `method_config` differs between them. Fewer
-demonstrations (`--demonstration-fraction`) and flawed ones (`--flawed-fraction`) change what the
-methods learn from; the problems stay the same.
+This example shows:
+    - all methods of `prefix_rft_rllib.methods` on the task, the model and the optimizer of
+    `toy_arithmetic_prefix_rft.py`; nothing but `method` and `method_config` differs between them.
+    - what fewer demonstrations (`--demonstration-fraction`) and flawed ones (`--flawed-fraction`)
+    change; the problems stay the same.
 
-How to run:
-    python tuned_examples/toy_arithmetic_methods.py --method luffy --seeds 1 --num-iterations 6
-    python tuned_examples/toy_arithmetic_methods.py --method prefix_rft --method luffy --seeds 3
-    python tuned_examples/toy_arithmetic_methods.py --method prefix_rft --seeds 3 \
-        --method-config '{"entropy_keep_fraction": 0.5}' --flawed-fraction 0.3
-    python tuned_examples/toy_arithmetic_methods.py --method all --seeds 3
+How to run this script
+----------------------
+`python [script file name].py --method=luffy --seeds=1 --stop-iters=6`
+`python [script file name].py --method=prefix_rft --method=luffy --seeds=3`
+`python [script file name].py --method=all --seeds=3`
+
+With other settings of a method and flawed demonstrations:
+`python [script file name].py --method=prefix_rft --seeds=3 --flawed-fraction=0.3
+--method-config='{"entropy_keep_fraction": 0.5}'`
+
 Runs follow one another: seeds 0, 1, ... of the first method, then of the next. For several
-processes at once give each an `--out` of its own; `plot_methods.py` reads any number of tables.
-
-What it writes, each row as soon as it is there: `OUT.csv` has one row per evaluation and held-out
-set (iteration 0: before training), `OUT_rewards.csv` one row per iteration (an empty cell: no
-rollouts of that kind). A run with the same method, `method_config`, two fractions and seed replaces
-its rows; other options are not in the tables, so keep tables of their own for another run length.
-Each run also has a run directory.
+processes at once give each an `--out` of its own; `plot_methods.py` reads any number of tables. For
+debugging, use `--num-env-runners=0`.
 
 Settings that matter: `method_config_for` in `toy_arithmetic_prefix_rft.py` fits schedules to the
 number of iterations and ReLIFT and SFT+RFT to the task's size; `--method-config` goes on top of it.
 Everything else is each method's default, not tuned for this task.
 
-Results to expect: docs/toy_arithmetic.md has the measured ones.
+What to expect
+--------------
+Tables, each row as soon as it is there: `OUT.csv` has one row per evaluation and held-out set
+(iteration 0: before training), `OUT_rewards.csv` one row per iteration (an empty cell: no rollouts
+of that kind). A run with the same method, `method_config`, two fractions and seed replaces its
+rows; other options are not in the tables, so keep tables of their own for another run length. Each
+run also has a run directory. With `--as-test --stop-reward=R` the exit code is 1 if a run
+ends below that reward.
+
+Results to expect
+-----------------
+docs/toy_arithmetic.md has the measured ones.
 """
 
 import argparse
@@ -35,9 +46,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from example_script import (
+    TUNE_OPTIONS,
+    apply_options,
+    example_parser,
+    exit_code,
+    iterations,
+    parse_options,
+    refuse,
+    save_checkpoint,
+    shortfalls,
+    start,
+)
 from toy_arithmetic_prefix_rft import NUM_HELD_OUT, NUM_ITERATIONS, build_config
 
-from prefix_rft_rllib import PrefixRFTConfig, metrics, start_ray
+from prefix_rft_rllib import PrefixRFTConfig, metrics
 from prefix_rft_rllib.evaluation import evaluate_held_out
 from prefix_rft_rllib.methods import METHODS
 from prefix_rft_rllib.runs import progress
@@ -113,7 +136,7 @@ class Table:
 def config_of(args: argparse.Namespace, method: str, seed: int) -> PrefixRFTConfig:
     """The settings of one run, with its run directory."""
     config = build_config(
-        method, seed=seed, num_iterations=args.num_iterations, num_held_out=args.num_held_out
+        method, seed=seed, num_iterations=args.stop_iters, num_held_out=args.num_held_out
     )
     config.training(method_config={**config.method_config, **args.method_config})
     data_config = {**config.env_config["data_config"], "flawed_fraction": args.flawed_fraction}
@@ -129,17 +152,22 @@ def config_of(args: argparse.Namespace, method: str, seed: int) -> PrefixRFTConf
         if getattr(args, name) != usual:
             changed[name] = getattr(args, name)
     parts = [method, *(f"{name}={value}" for name, value in changed.items()), f"seed{seed}"]
-    config.env_runners(num_env_runners=args.num_env_runners)
+    apply_options(config, args)
     return config.reporting(run_dir=str(args.run_root / f"toy_methods_{'_'.join(parts)}"))
 
 
-def train(config: PrefixRFTConfig, num_iterations: int, tables: tuple[Table, Table]) -> None:
+def train(
+    config: PrefixRFTConfig, args: argparse.Namespace, tables: tuple[Table, Table]
+) -> list[str]:
     """One run, evaluated before it, at each `evaluation_interval` and at its end.
 
     Args:
         config: Its settings.
-        num_iterations: Its length.
+        args: The options.
         tables: Where evaluations and rewards are added.
+
+    Returns:
+        What `--as-test` finds missing.
     """
     accuracies, rewards = tables
     run = {
@@ -160,41 +188,47 @@ def train(config: PrefixRFTConfig, num_iterations: int, tables: tuple[Table, Tab
         for table in tables:
             table.remove(run)
         add_evaluation(0, evaluate_held_out(algo)[0])
-        for iteration in range(1, num_iterations + 1):
-            algo.train()
+        results: Mapping[str, Mapping[str, float]] = {}
+        for result in iterations(algo, args):
+            iteration = result["training_iteration"]
             row = read_metrics(config.run_dir)[-1]
             shown = {key: row.get(f"{metrics.ROLLOUTS}/{key}", "") for key in REWARDS}
             rewards.add({**run, "iteration": iteration, **shown})
             results = progress.held_out_results(row)
-            if iteration == num_iterations and not results:
-                results = evaluate_held_out(algo)[0]
             add_evaluation(iteration, results)
+        if not results:
+            results = evaluate_held_out(algo)[0]
+            add_evaluation(iteration, results)
+        if args.checkpoint_at_end:
+            save_checkpoint(algo, "checkpoint")
+        return shortfalls(args, result, results)
     finally:
         algo.stop()
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line (default: the process's)."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = example_parser(__doc__, NUM_ITERATIONS)
+    no_tune = (
+        "has no effect: runs follow one another. Tune runs toy_arithmetic_prefix_rft.py --tune"
+    )
+    refuse(parser, dict.fromkeys(("--tune", *TUNE_OPTIONS), no_tune))
     add = parser.add_argument
     add("--method", action="append", required=True, help="name of a method, repeatable; or 'all'")
     add("--seeds", type=int, required=True, metavar="N", help="seeds 0 to N - 1")
-    add("--num-iterations", type=int, default=NUM_ITERATIONS)
-    add("--num-env-runners", type=int, default=2)
     add("--method-config", default="{}", metavar="JSON", help="settings of the method")
     add("--demonstration-fraction", type=float, default=1.0, help="of the training problems")
     add("--flawed-fraction", type=float, default=0.0, help="wrong operations in demonstrations")
     add("--num-held-out", type=int, default=NUM_HELD_OUT, help="problems of each held-out set")
     add("--out", type=Path, metavar="CSV", help="default: toy_methods.csv in --run-root")
     add("--run-root", type=Path, default=Path("runs"), help="folder of the run directories")
-    args = parser.parse_args(arguments)
+    args = parse_options(parser, arguments)
     unknown = [name for name in args.method if name not in METHODS and name != "all"]
     if unknown:
         parser.error(f"unknown --method {', '.join(unknown)}; known: all, {', '.join(METHODS)}")
     args.method = list(METHODS) if "all" in args.method else list(dict.fromkeys(args.method))
-    for name in ("seeds", "num_iterations"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if args.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {args.seeds}")
     try:
         args.method_config = json.loads(args.method_config)
     except ValueError as error:
@@ -205,7 +239,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main() -> int:
     """Train every method with every seed."""
     args = parse_arguments()
     for method in args.method:
@@ -214,13 +248,15 @@ def main() -> None:
         Table(args.out, (*RUN, "iteration", "set", *ACCURACIES)),
         Table(args.out.with_name(f"{args.out.stem}_rewards.csv"), (*RUN, "iteration", *REWARDS)),
     )
-    start_ray(log_to_driver=False, logging_level="ERROR")
+    start(args)
+    missed: list[str] = []
     for method in args.method:
         for seed in range(args.seeds):
             sys.stdout.write(f"\n{method}, seed {seed}\n")
-            train(config_of(args, method, seed), args.num_iterations, tables)
+            missed += train(config_of(args, method, seed), args, tables)
     sys.stdout.write("\n" + "".join(f"{table.path}\n" for table in tables))
+    return exit_code(missed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,37 +1,48 @@
 """Prefix-RFT on generated word problems: the first thing to run.
 
-What it shows: a small language model that solves about one word problem in twenty learns to solve
-most of them from demonstrations' beginnings and its own verified attempts, through RLlib: two
-remote env runners, the token-level environment, math-verify, checkpoints, metrics. The same
-script runs the two baselines (`--method rft`, `--method sft`) on the same problems, model and
-number of iterations.
+This example shows:
+    - how a small language model that solves about one word problem in twenty learns to solve most
+    of them from demonstrations' beginnings and its own verified attempts, through RLlib: two remote
+    env runners, the token-level environment, math-verify, checkpoints, metrics.
+    - the two baselines (`--method rft`, `--method sft`) on the same problems, model and number of
+    iterations.
 
-How to run:
-    python tuned_examples/toy_arithmetic_prefix_rft.py
-    python tuned_examples/toy_arithmetic_prefix_rft.py --method rft --seed 1
-    python tuned_examples/toy_arithmetic_prefix_rft.py --num-env-runners 0   # all in one process
-    python tuned_examples/toy_arithmetic_prefix_rft.py --log   # prefixes, cuts, weights, each time
+How to run this script
+----------------------
+`python [script file name].py --method=prefix_rft --seed=0`
+
+For debugging, use `--num-env-runners=0`: everything runs in one process, where you can set
+breakpoints. `--log` prints prefixes, cuts, verdicts and weights of each iteration.
+
+To run it by Ray Tune, add `--tune`; for logging to your WandB account also
+`--wandb-key=[your WandB API key] --wandb-project=[some project name]`.
 
 Settings that matter: `num_schedule_iterations` equals the number of iterations, so that the prefix
 window has opened at the end; `lr` (1e-3 collapses, 1e-4 is slow); `entropy_keep_fraction`.
 
-Results to expect are in README.md, with the command, hardware and seeds.
+What to expect
+--------------
+One line per iteration, held-out accuracy every 10 iterations, then a table of accuracy before and
+after, and a run directory with the metrics, a checkpoint and the trained model. With `--as-test`
+the exit code is 1 below `MIN_ACCURACY`.
+
+Results to expect
+-----------------
+README.md has them, with the command, hardware and seeds: after 80 iterations avg@8 of .94 to .95 on
+new problems and .85 to .92 on harder ones, from .05 and .03 before.
 """
 
 import argparse
 import inspect
-import json
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefix_rft_rllib import PrefixRFTConfig, methods, metrics, start_ray
+from example_script import apply_options, example_parser, parse_options, run_example
+
+from prefix_rft_rllib import PrefixRFTConfig, methods
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
-from prefix_rft_rllib.evaluation import evaluate_held_out
-from prefix_rft_rllib.reports.rollout_log import iteration_log
-from prefix_rft_rllib.runs import progress
 
 NUM_ITERATIONS = 80
 NUM_HELD_OUT = 64
@@ -135,25 +146,24 @@ def build_config(
 config = build_config()
 
 
-def argument_parser(description: str, num_iterations: int) -> argparse.ArgumentParser:
-    """The options of a run on generated problems."""
-    parser = argparse.ArgumentParser(description=description)
+def argument_parser(docstring: str, num_iterations: int) -> argparse.ArgumentParser:
+    """The options of a run on generated problems: RLlib's (`example_script`) and a few more."""
+    parser = example_parser(docstring, num_iterations)
     parser.add_argument("--method", choices=["prefix_rft", "rft", "sft"], default="prefix_rft")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-iterations", type=int, default=num_iterations)
-    parser.add_argument("--num-env-runners", type=int, default=2)
     parser.add_argument(
         "--num-held-out", type=int, default=NUM_HELD_OUT, help="problems of each held-out set"
     )
     parser.add_argument("--run-dir", type=Path, help="default: runs/TASK_METHOD_seedSEED")
     parser.add_argument("--log", action="store_true", help="print each iteration's rollout log")
+    parser.set_defaults(checkpoint_at_end=True)
     return parser
 
 
 def run(
     build: Callable[..., PrefixRFTConfig], task: str, args: argparse.Namespace, **options: Any
-) -> dict[str, Any]:
-    """Train, evaluate before and after, save the model, print where everything is.
+) -> int:
+    """One run on generated problems.
 
     Args:
         build: Builds the settings: the `build_config` of an example.
@@ -162,52 +172,24 @@ def run(
         **options: Further arguments of `build`.
 
     Returns:
-        Results on each held-out set after training.
+        The exit code.
     """
     settings = build(
         args.method,
         seed=args.seed,
-        num_iterations=args.num_iterations,
+        num_iterations=args.stop_iters,
         num_held_out=args.num_held_out,
         **options,
     )
     run_dir = args.run_dir or Path("runs") / f"{task}_{args.method}_seed{args.seed}"
-    settings.env_runners(num_env_runners=args.num_env_runners)
-    settings.reporting(run_dir=str(run_dir))
-
-    start_ray(log_to_driver=False, logging_level="ERROR")
-    algo = settings.build_algo()
-    before, _, _ = evaluate_held_out(algo)
-    for iteration in range(1, args.num_iterations + 1):
-        algo.train()
-        if args.log:
-            sys.stdout.write(iteration_log(run_dir, iteration))
-    after, _, _ = evaluate_held_out(algo)
-    algo.save_to_path(str((run_dir / "checkpoint").resolve()))
-    model_dir = algo.save_pretrained(run_dir / "model")
-    usage = progress.how_to_use(model_dir, algo.problem_set)
-    algo.stop()
-
-    summary = {"method": args.method, "seed": args.seed, "before": before, "after": after}
-    (run_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    rows = [metrics.flatten({"evaluation": results}) for results in (before, after)]
-    sys.stdout.write(
-        f"\n{progress.final_table(*rows)}\n\n"
-        f"Run:         {run_dir} (metrics.jsonl, rollouts/, checkpoint/)\n"
-        f"TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir.parent))}\n"
-        f"Model:       {model_dir}, to use it:\n\n{usage}"
-    )
-    return after
+    return run_example(apply_options(settings, args), args, run_dir)
 
 
 def main() -> int:
     """Run with the settings of the command line."""
-    parser = argument_parser(__doc__.splitlines()[0], NUM_ITERATIONS)
-    parser.add_argument("--as-test", action="store_true", help="exit 1 below the expected accuracy")
-    args = parser.parse_args()
-    after = run(build_config, "toy_arithmetic", args)
-    missed = [name for name, least in MIN_ACCURACY.items() if after[name]["avg_at_k"] < least]
-    return 1 if args.as_test and missed else 0
+    parser = argument_parser(__doc__, NUM_ITERATIONS)
+    parser.set_defaults(min_accuracy=MIN_ACCURACY)
+    return run(build_config, "toy_arithmetic", parse_options(parser))
 
 
 if __name__ == "__main__":

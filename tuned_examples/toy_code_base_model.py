@@ -1,22 +1,29 @@
 """Teach the small base model of the toy arithmetic task to write programs too.
 
-What it shows:
-    How `envs/toy_code_base_model/` was made: the base model of `toy_arithmetic_base_model.py` goes
-    on with ordinary next-token training, in each step on as many programs as word problems, so
-    that it can do both afterwards. As there, a solution has one of two authors: one who picks
-    every operation rightly, or one who draws every operation; in the end the right one is rare.
+This example shows:
+    - how `envs/toy_code_base_model/` was made: the base model of `toy_arithmetic_base_model.py`
+    goes on with ordinary next-token training, in each step on as many programs as word problems, so
+    that it can do both afterwards.
+    - two authors: one who picks every operation rightly, or one who draws every operation; in the
+    end the right one is rare.
 
-How to run:
-    python tuned_examples/toy_code_base_model.py --out DIR [--threads 1] [--seed 0]
+How to run this script
+----------------------
+`python [script file name].py --out=DIR --threads=1 --seed=0`
 
-    `--checkpoints` and `--smoke` as in `toy_arithmetic_base_model.py`.
+`--checkpoints` and `--smoke` as in `toy_arithmetic_base_model.py`.
 
-Settings that matter:
-    Half of the solutions right in the second stage: it teaches what the verbs mean in a program.
-    The share of right solutions in the last one: how often the model succeeds by itself.
+Settings that matter: half of the solutions right in the second stage: it teaches what the verbs
+mean in a program. The share of right solutions in the last one: how often the model succeeds by
+itself.
 
-Results to expect:
-    The losses of the stages are in `docs/toy_code.md`.
+What to expect
+--------------
+A Hugging Face directory; 10 minutes on one CPU core.
+
+Results to expect
+-----------------
+The losses of the stages are in docs/toy_code.md.
 """
 
 import random
