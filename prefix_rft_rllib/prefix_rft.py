@@ -64,15 +64,14 @@ from prefix_rft_rllib.settings.placement_checks import (
 )
 from prefix_rft_rllib.settings.ray_start import start_ray
 from prefix_rft_rllib.settings.setup_checks import check_setup, trainable_problems
-from prefix_rft_rllib.transfers.trained_model import copy_of_module, save_trained_model
 from prefix_rft_rllib.transfers.shared_gpus import (
     check_gpu_places,
     check_present_gpus,
     engines_asleep,
 )
 from prefix_rft_rllib.transfers.shared_inputs import with_shared_inputs
-from prefix_rft_rllib.iterations.planning import IterationPlan
-from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
+from prefix_rft_rllib.transfers.trained_model import copy_of_module, save_trained_model
+from prefix_rft_rllib.transfers.weight_sync import weight_sync
 
 TRAINING_STEP_TIMER = "prefix_rft_training_step"
 FEEDBACK = "feedback"
