@@ -336,8 +336,7 @@ class PrefixRFT(Algorithm):
             The directory, for `AutoModelForCausalLM.from_pretrained` and
             `AutoTokenizer.from_pretrained`.
         """
-from prefix_rft_rllib.iterations.planning import IterationPlan
-from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
+        return save_trained_model(self.learner_group, self.problem_set, path)
 
     @contextlib.contextmanager
     def _timed(self, timer: str, name: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The trained model in the driver's hands: as an RLModule, or as Hugging Face files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner import Learner
@@ -13,9 +13,6 @@ from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
 from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
 from prefix_rft_rllib.models.export import save_adapter, save_pretrained
 from prefix_rft_rllib.transfers.weight_sync import weights
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
 
 def copy_of_module(learner_group: PrefixRFTLearnerGroup) -> RLModule:
@@ -34,17 +31,13 @@ def copy_of_module(learner_group: PrefixRFTLearnerGroup) -> RLModule:
 
 
 def save_trained_model(
-    learner_group: PrefixRFTLearnerGroup,
-    config: "PrefixRFTConfig",
-    problem_set: ProblemSet,
-    path: str | Path,
+    learner_group: PrefixRFTLearnerGroup, problem_set: ProblemSet, path: str | Path
 ) -> Path:
     """Write the learners' model in Hugging Face form; see `PrefixRFT.save_pretrained`.
 
     Args:
         learner_group: The learners.
-        config: The run's settings.
-        problem_set: Its problems, with the tokenizer and the end tokens.
+        problem_set: The run's problems, with the tokenizer and the end tokens.
         path: Directory to write to; made if missing.
 
     Returns:
@@ -52,13 +45,13 @@ def save_trained_model(
     """
     state = learner_group.first_learner(weights)[COMPONENT_RL_MODULE]
     directory = save_pretrained(
-        model_directory(config.model_source),
+        model_directory(learner_group.config.model_source),
         state[DEFAULT_MODULE_ID],
         model_directory(problem_set.settings.tokenizer, TOKENIZER, with_weights=False),
         problem_set.end_tokens.ids,
         path,
     )
-    if config.lora is not None:
+    if learner_group.config.lora is not None:
         lora_config, adapter = learner_group.first_learner(_adapter)
         save_adapter(lora_config, adapter, directory)
     return directory
