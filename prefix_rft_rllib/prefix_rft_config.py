@@ -9,15 +9,14 @@ from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.engines.sampling_options import refuse_here, refuse_sampling_options
-from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 from prefix_rft_rllib.settings.config_checks import check_config
-from prefix_rft_rllib.settings.derived_settings import DerivedSettings
 from prefix_rft_rllib.settings.resource_amounts import check_resource_amounts
+from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.settings.unused_settings import check_known, check_used
 
 
 @PublicAPI
-class PrefixRFTConfig(DerivedSettings):
+class PrefixRFTConfig(Settings):
     """Configures `PrefixRFT`: problems, rollouts, method and optimizer.
 
     Defaults are the paper's (arXiv 2507.01679, App. A.2, LUFFY's recipe). Batch settings count
@@ -36,77 +35,9 @@ class PrefixRFTConfig(DerivedSettings):
 
     @override(AlgorithmConfig)
     def __init__(self, algo_class: type | None = None) -> None:
-        from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
-        from prefix_rft_rllib.prefix_rft import PrefixRFT
+        from prefix_rft_rllib.prefix_rft import PrefixRFT  # RLlib's own pair, each names the other
 
         super().__init__(algo_class=algo_class or PrefixRFT)
-        # What is trained, and by which method.
-        self.model_path: str | None = None
-        self.model_revision: str | None = None
-        self.method: str | methods.Method = "prefix_rft"
-        self.method_config: dict[str, Any] = {}
-        self.group_size = 8
-        self.num_problems_per_iteration = 128
-        self.num_problems_per_minibatch = 64
-        self.max_resampling_rounds = 0
-        self.max_weight_staleness = 0
-        # Loss.
-        self.clip_param = 0.2
-        self.clip_param_high: float | None = None
-        self.dual_clip: float | None = None
-        self.entropy_coeff = 0.0
-        self.kl_coeff = 0.0
-        self.importance_weight_cap: float | str | None = "auto"
-        # Optimizer.
-        self.lr = 1e-6
-        self.num_epochs = 1
-        self.grad_clip = 1.0
-        self.grad_clip_by = "global_norm"
-        self.weight_decay = 0.0
-        self.adam_betas = (0.9, 0.999)
-        self.lr_schedule = "constant"
-        self.lr_warmup_steps = 0
-        self.lr_schedule_steps: int | None = None
-        # Memory and precision of the learner.
-        self.max_tokens_per_microbatch = 16384
-        self.compute_dtype = "float32"
-        self.attn_implementation: str | None = None
-        self.packing: bool | None = None
-        self.activation_checkpointing = False
-        self.parallelism = "ddp"
-        self.lora: dict[str, Any] | None = None
-        # Rollouts.
-        self.engine = "transformers"
-        self.engine_config: dict[str, Any] = {}
-        self.weight_transfer = "auto"
-        self.temperature = 1.0
-        self.top_p = 1.0
-        self.num_envs_per_env_runner = 4
-        # Held-out problems.
-        self.custom_evaluation_function = evaluate_held_out
-        self.held_out_num_samples = 8
-        # Where it runs.
-        self.placement_timeout_s: float | None = None
-        # Run directory.
-        self.run_dir: str | None = None
-        self.progress: bool | None = None
-        self.preflight = True
-        self.num_logged_groups = 2
-        # Draws are functions of the seed, so there is always one.
-        self.seed = 0
-        # What RLlib's machinery needs for episodes of this kind.
-        self.env_runner_cls = TokenEnvRunner
-        self.batch_mode = "complete_episodes"
-        self.add_default_connectors_to_learner_pipeline = False
-        self.add_default_connectors_to_env_to_module_pipeline = False
-        self.add_default_connectors_to_module_to_env_pipeline = False
-        self.merge_env_runner_states = False
-        self.broadcast_env_runner_states = False
-        self._dont_auto_sync_env_runner_states = True
-        self.max_requests_in_flight_per_env_runner = 2
-        self.sample_timeout_s = None
-        self.evaluation_sample_timeout_s = 3600.0
-        self.delay_between_env_runner_restarts_s = 1.0
 
     @override(AlgorithmConfig)
     def training(

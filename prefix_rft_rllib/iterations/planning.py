@@ -15,7 +15,7 @@ from prefix_rft_rllib.envs.problems import Problem
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.methods import ActiveStage
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class IterationPlan:
         iteration: Training iteration, from 0.
     """
 
-    config: PrefixRFTConfig
+    config: Settings
     stage: ActiveStage
     problems: Sequence[Problem]
     facts: DemonstrationFacts

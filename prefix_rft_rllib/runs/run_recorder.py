@@ -14,10 +14,10 @@ from ray.rllib.utils.metrics import (
 
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.envs.problems import ProblemSet
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.runs.progress import ProgressTable
 from prefix_rft_rllib.runs.rollout_records import RolloutRecord
 from prefix_rft_rllib.runs.run_directory import RunDirectory
+from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.runs.user_metrics import user_metrics
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class RunRecorder:
     """
 
     def __init__(
-        self, config: PrefixRFTConfig, directory: str, problem_set: ProblemSet, *, is_trial: bool
+        self, config: Settings, directory: str, problem_set: ProblemSet, *, is_trial: bool
     ) -> None:
         self._config = config
         self._directory = directory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 
@@ -14,18 +14,17 @@ from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines import ENGINES
 from prefix_rft_rllib.engines.sampling_options import refuse_here
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.rollouts.weight_transfer_choice import WEIGHT_TRANSFERS, planned_transfer
 from prefix_rft_rllib.settings.gpu_shares import check_gpu_settings
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 PARALLELISMS = ("ddp", "fsdp")
 
 
-def check_config(config: PrefixRFTConfig) -> None:
+def check_config(config: Settings) -> None:
     """Check all settings that can be checked without data, model or tokenizer.
 
     Args:
@@ -62,7 +61,7 @@ def _are_betas(value: Any) -> bool:
     return all(_is_number(beta) and 0 <= beta < 1 for beta in value)
 
 
-def _check_ranges(config: PrefixRFTConfig) -> None:
+def _check_ranges(config: Settings) -> None:
     whole = {
         "group_size": 1,
         "num_problems_per_iteration": 1,
@@ -132,7 +131,7 @@ def _check_ranges(config: PrefixRFTConfig) -> None:
             config._value_error(f"`{name}` must be {allowed}, got {value!r}.")
 
 
-def _check_names(config: PrefixRFTConfig) -> None:
+def _check_names(config: Settings) -> None:
     for name, value, known in (
         ("engine", config.engine, tuple(ENGINES)),
         ("lr_schedule", config.lr_schedule, LR_SCHEDULES),
@@ -148,7 +147,7 @@ def _check_names(config: PrefixRFTConfig) -> None:
             config._value_error(f"`{name}` must be a dict of keyword arguments, got {value!r}.")
 
 
-def _check_sources(config: PrefixRFTConfig) -> None:
+def _check_sources(config: Settings) -> None:
     """Check that a model and a known environment are named."""
     if config.model_path is None:
         config._value_error(
@@ -168,7 +167,7 @@ def _check_sources(config: PrefixRFTConfig) -> None:
         )
 
 
-def _check_combinations(config: PrefixRFTConfig) -> None:
+def _check_combinations(config: Settings) -> None:
     problems, minibatch = config.num_problems_per_iteration, config.num_problems_per_minibatch
     if problems % minibatch:
         divisors = [n for n in range(1, problems + 1) if problems % n == 0]
@@ -199,7 +198,7 @@ def _check_combinations(config: PrefixRFTConfig) -> None:
     _check_bounds(config, method)
 
 
-def _check_bounds(config: PrefixRFTConfig, method: Method) -> None:
+def _check_bounds(config: Settings, method: Method) -> None:
     """Refuse bounds that contradict those of the method."""
     own = [surrogate for surrogate in method.surrogates if surrogate != PPOClip()]
     if not own or len(own) < len(method.surrogates) or config.ppo_clip == DEFAULT_CLIP:
@@ -212,7 +211,7 @@ def _check_bounds(config: PrefixRFTConfig, method: Method) -> None:
         )
 
 
-def _check_lora(config: PrefixRFTConfig) -> None:
+def _check_lora(config: Settings) -> None:
     from prefix_rft_rllib.models.lora import lora_config
 
     if config.lora is None:
@@ -230,7 +229,7 @@ def _check_lora(config: PrefixRFTConfig) -> None:
         )
 
 
-def _check_staleness(config: PrefixRFTConfig) -> None:
+def _check_staleness(config: Settings) -> None:
     staleness = config.max_weight_staleness
     if isinstance(staleness, bool) or staleness not in (0, 1):
         config._value_error(
@@ -258,7 +257,7 @@ def _check_staleness(config: PrefixRFTConfig) -> None:
         )
 
 
-def _check_engine_process(config: PrefixRFTConfig) -> None:
+def _check_engine_process(config: Settings) -> None:
     """Keep vLLM out of the driver: it takes over torch.distributed and threads of its process."""
     if config.engine != "vllm" or config.in_evaluation:
         return
@@ -278,7 +277,7 @@ def _check_engine_process(config: PrefixRFTConfig) -> None:
         )
 
 
-def _check_weight_transfer(config: PrefixRFTConfig) -> None:
+def _check_weight_transfer(config: Settings) -> None:
     if "weight_transfer" in config.engine_config:
         config._value_error(
             "`weight_transfer` is no option of an engine: use "
@@ -287,9 +286,7 @@ def _check_weight_transfer(config: PrefixRFTConfig) -> None:
     planned_transfer(config)
 
 
-def _check_held_out(config: PrefixRFTConfig) -> None:
-    from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
-
+def _check_held_out(config: Settings) -> None:
     settings = EnvSettings.from_config(config.env_settings())
     if config.custom_evaluation_function is not evaluate_held_out:
         return

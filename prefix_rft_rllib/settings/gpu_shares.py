@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefix_rft_rllib.settings.placement import gpus_of
 from prefix_rft_rllib.settings.placement_checks import demand_of
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 VLLM_MEMORY_SHARE = 0.9
 """Least share of a GPU's memory that vLLM takes unless `gpu_memory_utilization` says otherwise."""
@@ -35,7 +33,7 @@ class Place:
     device: str
 
 
-def check_gpu_settings(config: "PrefixRFTConfig") -> None:
+def check_gpu_settings(config: Settings) -> None:
     """Check GPUs per process, and that no two learners will be on one GPU.
 
     Env runners of RLlib's own evaluation are those of the training config.
@@ -65,7 +63,7 @@ def check_gpu_settings(config: "PrefixRFTConfig") -> None:
     _check_shared_gpus(config)
 
 
-def _check_engine_gpus(config: "PrefixRFTConfig") -> None:
+def _check_engine_gpus(config: Settings) -> None:
     """Check that the engine uses the GPUs that its env runner asks for, and no others."""
     amount, engine_config = config.num_gpus_per_env_runner, config.engine_config
     if amount and not config.num_env_runners and not config.evaluation_num_env_runners:
@@ -98,7 +96,7 @@ def _check_engine_gpus(config: "PrefixRFTConfig") -> None:
     )
 
 
-def _check_shared_gpus(config: "PrefixRFTConfig") -> None:
+def _check_shared_gpus(config: Settings) -> None:
     """Check that Ray's order of filling GPUs leaves every learner, and vLLM, enough of one."""
     given = gpus_of(demand_of(config, is_trial=False).parts())
     learners = given.get("learner", [])
@@ -123,7 +121,7 @@ def _check_shared_gpus(config: "PrefixRFTConfig") -> None:
         )
 
 
-def _shared_advice(config: "PrefixRFTConfig") -> str:
+def _shared_advice(config: Settings) -> str:
     if config.num_env_runners >= config.num_learners:
         return f", or, to share each GPU with an env runner, {ONE_OF_EACH}"
     return ", or 0.51 to leave the rest of each GPU to others"
@@ -156,7 +154,7 @@ def unused(places: Sequence[Place]) -> list[str]:
     ]
 
 
-def idle_gpus(config: "PrefixRFTConfig", num_gpus: float, *, samples: bool) -> str | None:
+def idle_gpus(config: Settings, num_gpus: float, *, samples: bool) -> str | None:
     """What runs on CPUs although there are GPUs.
 
     Args:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
@@ -14,9 +14,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from prefix_rft_rllib.settings.placement import Demand, Node, Part, advice, obstacles, too_little
 from prefix_rft_rllib.settings.ray_start import start_ray
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +26,7 @@ NEXT_MESSAGE_S = 60.0
 """Seconds from one message to the next."""
 
 
-def demand_of(config: "PrefixRFTConfig", *, is_trial: bool) -> Demand:
+def demand_of(config: Settings, *, is_trial: bool) -> Demand:
     """What a run asks Ray for.
 
     Args:
@@ -67,7 +65,7 @@ def _of_env_runner(config: Any) -> dict[str, float]:
     }
 
 
-def check_placement(config: "PrefixRFTConfig") -> None:
+def check_placement(config: Settings) -> None:
     """See that Ray has room for env runners and learners, before any of them starts.
 
     What a cluster that cannot grow does not have is an error at once. For nodes that may still
@@ -102,7 +100,7 @@ def check_placement(config: "PrefixRFTConfig") -> None:
         _wait_for_room(demand, config.placement_timeout_s)
 
 
-def check_known_placement(config: "PrefixRFTConfig") -> None:
+def check_known_placement(config: Settings) -> None:
     """`check_placement` before data are read, as far as Ray need not be started for it.
 
     Ray is started early only if this machine has too few CPUs: only a cluster can help then.
@@ -122,7 +120,7 @@ def check_known_placement(config: "PrefixRFTConfig") -> None:
         check_placement(config)
 
 
-def check_trial(config: "PrefixRFTConfig") -> None:
+def check_trial(config: Settings) -> None:
     """See that Ray has room for a trial, where Tune asks what it needs.
 
     A cluster that may grow is watched in the background, with a message every minute.
@@ -147,7 +145,7 @@ def check_trial(config: "PrefixRFTConfig") -> None:
 
 
 @contextlib.contextmanager
-def pending_said(config: "PrefixRFTConfig") -> Iterator[None]:
+def pending_said(config: Settings) -> Iterator[None]:
     """While env runners and learners start, name those that Ray finds no place for.
 
     Several machines may have room for all together and still none for the last: what started before

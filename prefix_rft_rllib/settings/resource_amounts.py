@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefix_rft_rllib.settings.placement import WHOLE
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 _COUNTS = ("num_env_runners", "num_learners", "evaluation_num_env_runners", "local_gpu_idx")
 _AMOUNTS = (
@@ -20,7 +18,7 @@ _CUSTOM = (
 )
 
 
-def check_resource_amounts(config: "PrefixRFTConfig") -> None:
+def check_resource_amounts(config: Settings) -> None:
     """Check counts of processes and amounts of resources, each by itself.
 
     Args:
@@ -41,7 +39,7 @@ def check_resource_amounts(config: "PrefixRFTConfig") -> None:
         _check_custom(config, name, getattr(config, name))
 
 
-def _check_custom(config: "PrefixRFTConfig", name: str, value: Any) -> None:
+def _check_custom(config: Settings, name: str, value: Any) -> None:
     if value is None and name == "custom_resources_per_learner":
         return  # RLlib's default
     if not isinstance(value, Mapping):
@@ -62,7 +60,7 @@ def _check_custom(config: "PrefixRFTConfig", name: str, value: Any) -> None:
         _check_amount(config, f"`{name}[{resource!r}]`", amount)
 
 
-def _check_amount(config: "PrefixRFTConfig", what: str, value: Any) -> None:
+def _check_amount(config: Settings, what: str, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:
         config._value_error(f"{what} must be a number of at least 0, got {value!r}.")

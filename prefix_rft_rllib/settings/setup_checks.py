@@ -15,12 +15,12 @@ from prefix_rft_rllib.envs.problems import Problem, ProblemSet
 from prefix_rft_rllib.envs.prompts.end_tokens import generation_settings
 from prefix_rft_rllib.envs.token_env import make_token_env
 from prefix_rft_rllib.methods import Method
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> None:
+def check_setup(config: Settings, method: Method, problem_set: ProblemSet) -> None:
     """Check that data, model, tokenizer and method fit together.
 
     Args:
@@ -55,7 +55,7 @@ def check_setup(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet
         )
 
 
-def _check_env(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
+def _check_env(config: Settings, problem_set: ProblemSet) -> None:
     """Make one environment, and see that it reads the settings that the planner reads."""
     env: Any = make_token_env(config.env, config.token_env_config())
     settings = env.unwrapped.problem_set.settings
@@ -70,7 +70,7 @@ def _check_env(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
             )
 
 
-def _check_model(config: PrefixRFTConfig, problem_set: ProblemSet) -> None:
+def _check_model(config: Settings, problem_set: ProblemSet) -> None:
     model_config = config.load_model_config().get_text_config(decoder=True)
     directory = Path(model_directory(config.model_source))
     if not any(directory.glob("*.safetensors")):
@@ -120,7 +120,7 @@ def _check_shards(directory: Path, source: str) -> None:
             )
 
 
-def _say_how_tokens_are_drawn(config: PrefixRFTConfig, method: Method) -> None:
+def _say_how_tokens_are_drawn(config: Settings, method: Method) -> None:
     """Warn where rollouts are drawn otherwise than a user may think."""
     unused = unused_settings(generation_settings(model_directory(config.model_source)))
     if unused:
@@ -154,7 +154,7 @@ def trainable_problems(method: Method, problem_set: ProblemSet) -> Sequence[Prob
     return problem_set.train if method.has_rollouts else problem_set.train_with_demonstration
 
 
-def _check_problems(config: PrefixRFTConfig, method: Method, problem_set: ProblemSet) -> None:
+def _check_problems(config: Settings, method: Method, problem_set: ProblemSet) -> None:
     """Check that a method without stages finds what it trains on."""
     problems = trainable_problems(method, problem_set)
     if not problems:

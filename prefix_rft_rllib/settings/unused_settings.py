@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.rllib.core import DEFAULT_MODULE_ID
 
@@ -15,9 +15,7 @@ from prefix_rft_rllib.settings.rllib_settings import (
     UNCALLED_HOOKS,
     UNUSED_BY_HELD_OUT,
 )
-
-if TYPE_CHECKING:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 OTHER_KEYS = {
     "class",
@@ -33,7 +31,7 @@ OTHER_KEYS = {
 """Keys of dicts that RLlib translates, and the one that it adds to a restored config."""
 
 
-def check_known(config: PrefixRFTConfig, names: Iterable[str]) -> None:
+def check_known(config: Settings, names: Iterable[str]) -> None:
     """Check that names are settings.
 
     Args:
@@ -62,7 +60,7 @@ def check_known(config: PrefixRFTConfig, names: Iterable[str]) -> None:
         )
 
 
-def check_used(config: PrefixRFTConfig) -> None:
+def check_used(config: Settings) -> None:
     """Check that nothing was set which this algorithm does not use.
 
     Args:
@@ -72,7 +70,7 @@ def check_used(config: PrefixRFTConfig) -> None:
         ValueError: Naming the setting, its value, why it has no effect and what to use instead.
     """
     check_known(config, vars(config))
-    plain = _plain_settings()
+    plain = vars(Settings())
     for name, reason in REFUSED.items():
         value = vars(config).get(name, plain[name])
         if value != plain[name]:
@@ -94,7 +92,7 @@ def check_used(config: PrefixRFTConfig) -> None:
         _check_held_out_evaluation(config, plain)
 
 
-def _check_held_out_evaluation(config: PrefixRFTConfig, plain: Mapping[str, Any]) -> None:
+def _check_held_out_evaluation(config: Settings, plain: Mapping[str, Any]) -> None:
     """Refuse what `evaluate_held_out` does not use."""
     for name in UNUSED_BY_HELD_OUT:
         value = getattr(config, name)
@@ -106,16 +104,10 @@ def _check_held_out_evaluation(config: PrefixRFTConfig, plain: Mapping[str, Any]
             )
 
 
-def _check_callbacks(config: PrefixRFTConfig) -> None:
+def _check_callbacks(config: Settings) -> None:
     given = config.callbacks_class
     for callbacks in given if isinstance(given, list | tuple) else [given]:
         for hook, reason in UNCALLED_HOOKS.items():
             module = getattr(getattr(callbacks, hook, None), "__module__", None) or "ray"
             if module.split(".")[0] != "ray":
                 config._value_error(f"`{callbacks.__name__}.{hook}` {reason}.")
-
-
-def _plain_settings() -> dict[str, Any]:
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
-
-    return vars(PrefixRFTConfig())

@@ -19,17 +19,17 @@ from prefix_rft_rllib.settings.gpu_shares import (
     unused,
     visible_gpu,
 )
+from prefix_rft_rllib.settings.settings import Settings
 
 if TYPE_CHECKING:
     from prefix_rft_rllib.methods import Method
-    from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def engines_asleep(
-    config: "PrefixRFTConfig", learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
+    config: Settings, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
 ) -> Iterator[None]:
     """During an update, leave the GPUs to the learners; the next weights wake the engines.
 
@@ -48,7 +48,7 @@ def engines_asleep(
     learners.foreach_learner(_free_memory)
 
 
-def check_present_gpus(config: "PrefixRFTConfig", method: "Method") -> None:
+def check_present_gpus(config: Settings, method: "Method") -> None:
     """Look at the GPUs that are there, before anything starts; say it if one stays idle.
 
     Args:
@@ -76,7 +76,7 @@ def check_present_gpus(config: "PrefixRFTConfig", method: "Method") -> None:
 
 
 def check_gpu_places(
-    config: "PrefixRFTConfig", learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
+    config: Settings, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
 ) -> None:
     """Compare the GPUs that Ray gave to learners and env runners.
 

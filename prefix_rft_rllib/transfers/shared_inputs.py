@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from prefix_rft_rllib.envs.problems import ProblemSet, receive_problem_set
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from prefix_rft_rllib.settings.settings import Settings
 
 
 class SharedInputs:
@@ -72,7 +72,7 @@ class SharedInputs:
             yield
 
 
-def with_shared_inputs(config: PrefixRFTConfig, problem_set: ProblemSet) -> PrefixRFTConfig:
+def with_shared_inputs(config: Settings, problem_set: ProblemSet) -> Settings:
     """Put what remote env runners and learners need into the object store.
 
     Args:

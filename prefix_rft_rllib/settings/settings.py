@@ -1,7 +1,7 @@
-"""What follows from the settings: the method, the environment, the model, the learner's classes."""
+"""The settings of a run: their defaults, and what follows from them."""
 
 import math
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
@@ -15,40 +15,110 @@ from prefix_rft_rllib.core.surrogates import PPOClip
 from prefix_rft_rllib.envs.prompts.end_tokens import declared_end_ids
 from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
 from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
+from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 
 if TYPE_CHECKING:
     from ray.rllib.core.learner import Learner
     from ray.rllib.core.learner.learner_group import LearnerGroup
     from transformers import PretrainedConfig
 
-    from prefix_rft_rllib.transfers.shared_inputs import SharedInputs
+
+class SharedModelFiles(Protocol):
+    """What the driver has read of the model's files, for processes that may not have them."""
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The end tokens that the model's files name."""
+        ...
+
+    def model_config(self) -> "PretrainedConfig":
+        """The model's configuration."""
+        ...
 
 
-class DerivedSettings(AlgorithmConfig):
-    """The part of `PrefixRFTConfig` that holds no setting of its own."""
+class Settings(AlgorithmConfig):
+    """All settings with their defaults, and what follows from them; read by the whole package.
 
-    model_path: str | None
-    model_revision: str | None
-    method: str | methods.Method
-    method_config: dict[str, Any]
-    group_size: int
-    num_problems_per_iteration: int
-    num_problems_per_minibatch: int
-    max_weight_staleness: int
-    importance_weight_cap: float | str | None
-    clip_param: float
-    clip_param_high: float | None
-    dual_clip: float | None
-    temperature: float
-    kl_coeff: float
-    entropy_coeff: float
-    compute_dtype: str
-    attn_implementation: str | None
-    packing: bool | None
-    activation_checkpointing: bool
-    lora: dict[str, Any] | None
+    `PrefixRFTConfig` adds what a user needs: setters and `validate`.
+
+    Args:
+        algo_class: The algorithm that the settings are for.
+    """
+
     # Set by the algorithm where processes are remote.
-    shared_inputs: "SharedInputs | None" = None
+    shared_inputs: SharedModelFiles | None = None
+
+    @override(AlgorithmConfig)
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class)
+        # What is trained, and by which method.
+        self.model_path: str | None = None
+        self.model_revision: str | None = None
+        self.method: str | methods.Method = "prefix_rft"
+        self.method_config: dict[str, Any] = {}
+        self.group_size = 8
+        self.num_problems_per_iteration = 128
+        self.num_problems_per_minibatch = 64
+        self.max_resampling_rounds = 0
+        self.max_weight_staleness = 0
+        # Loss.
+        self.clip_param = 0.2
+        self.clip_param_high: float | None = None
+        self.dual_clip: float | None = None
+        self.entropy_coeff = 0.0
+        self.kl_coeff = 0.0
+        self.importance_weight_cap: float | str | None = "auto"
+        # Optimizer.
+        self.lr = 1e-6
+        self.num_epochs = 1
+        self.grad_clip = 1.0
+        self.grad_clip_by = "global_norm"
+        self.weight_decay = 0.0
+        self.adam_betas = (0.9, 0.999)
+        self.lr_schedule = "constant"
+        self.lr_warmup_steps = 0
+        self.lr_schedule_steps: int | None = None
+        # Memory and precision of the learner.
+        self.max_tokens_per_microbatch = 16384
+        self.compute_dtype = "float32"
+        self.attn_implementation: str | None = None
+        self.packing: bool | None = None
+        self.activation_checkpointing = False
+        self.parallelism = "ddp"
+        self.lora: dict[str, Any] | None = None
+        # Rollouts.
+        self.engine = "transformers"
+        self.engine_config: dict[str, Any] = {}
+        self.weight_transfer = "auto"
+        self.temperature = 1.0
+        self.top_p = 1.0
+        self.num_envs_per_env_runner = 4
+        # Held-out problems.
+        self.custom_evaluation_function = evaluate_held_out
+        self.held_out_num_samples = 8
+        # Where it runs.
+        self.placement_timeout_s: float | None = None
+        # Run directory.
+        self.run_dir: str | None = None
+        self.progress: bool | None = None
+        self.preflight = True
+        self.num_logged_groups = 2
+        # Draws are functions of the seed, so there is always one.
+        self.seed = 0
+        # What RLlib's machinery needs for episodes of this kind.
+        self.env_runner_cls = TokenEnvRunner
+        self.batch_mode = "complete_episodes"
+        self.add_default_connectors_to_learner_pipeline = False
+        self.add_default_connectors_to_env_to_module_pipeline = False
+        self.add_default_connectors_to_module_to_env_pipeline = False
+        self.merge_env_runner_states = False
+        self.broadcast_env_runner_states = False
+        self._dont_auto_sync_env_runner_states = True
+        self.max_requests_in_flight_per_env_runner = 2
+        self.sample_timeout_s = None
+        self.evaluation_sample_timeout_s = 3600.0
+        self.delay_between_env_runner_restarts_s = 1.0
 
     def build_method(self) -> methods.Method:
         """The method as a value, built from `method` and `method_config`.
