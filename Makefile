@@ -91,11 +91,13 @@ format: install
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-# The page of all methods and the README's house plan, written from docstrings.
+# The pages of all methods and settings and the README's house plan, written from the code.
 docs: install
 	$(BIN)/python docs/house_plan.py
-	$(BIN)/python -m prefix_rft_rllib.methods.page > docs/methods.md.new
-	mv docs/methods.md.new docs/methods.md
+	for page in methods settings; do \
+		$(BIN)/python -m prefix_rft_rllib.$$page.page > docs/$$page.md.new && \
+		mv docs/$$page.md.new docs/$$page.md || exit 1; \
+	done
 
 # Each command takes a few minutes on 2 idle cores; none needs data from elsewhere.
 RESULTS := benchmarks/results

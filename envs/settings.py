@@ -2,58 +2,203 @@
 
 from __future__ import annotations
 
-import math
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from prefix_rft_rllib.basics.declarations import NEEDED, Declaration, declarations, setting
+from prefix_rft_rllib.basics.ranges import (
+    DIRECTORY_OR_NAME,
+    FLAG,
+    SHARE,
+    TEXT,
+    Range,
+    any_of,
+    mapping,
+    one_of,
+    only,
+    optional,
+    real,
+    texts,
+    whole,
+)
 from prefix_rft_rllib.envs.prompts.prompt_settings import (
-    check_prompt_settings,
-    checked_extra_fields,
+    check_prompt_template,
     checked_fields,
+    checked_template_kwargs,
 )
 from prefix_rft_rllib.envs.rows.data_sources import DataSource, data_sources, held_out_sources
+from prefix_rft_rllib.envs.rows.row_forms import FIELDS, PRESETS
 from prefix_rft_rllib.envs.verifiers.verdict import Verdict
 
 FILTERS = (
     *("prompt_too_long", "no_demonstration", "no_parseable_answer"),
     "changed_by_tokenizer",
 )
-_TEXT = ("tokenizer", "system_prompt", "prompt_template", "verifier")
-_COUNTS = ("max_prompt_tokens", "max_response_tokens", "vocab_size")
-_BOOLS = ("cut_prefix_before_answer", "drop_template_overlap")
+_SOURCES = Range(
+    "a path, a dataset name, a dict with 'data', or a list of these",
+    lambda v: isinstance(v, str | os.PathLike | Mapping | list | tuple),
+)
+_FIELDS = any_of(
+    one_of(PRESETS), mapping(f"our field names ({', '.join(FIELDS)}) to yours"), only(None)
+)
+_COLUMNS = optional(texts("column names"), "for all")
+_TOKEN_IDS = Range(
+    "a list of token ids (whole numbers of at least 0)",
+    lambda v: (
+        isinstance(v, list | tuple | set | frozenset) and bool(v) and all(map(whole(0).contains, v))
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvSettings:
-    """A checked `env_config`; the attributes are its keys (`docs/problems.md` explains each).
+    """A checked `env_config`; the attributes are its keys (`docs/settings.md` lists them).
 
     `from_config` builds it; nothing is read from disk here, so that a configuration can be
-    checked before any data is loaded.
+    checked before any data is loaded. The attribute of a key is normalised: what stands in
+    `allowed` is what a user may write.
     """
 
-    data: tuple[DataSource, ...]
-    tokenizer: str
-    fields: Mapping[str, str] | str | None = None
-    extra_fields: tuple[str, ...] | None = None
-    system_prompt: str | None = None
-    prompt_template: str | None = None
-    chat_template: bool | None = None
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    drop_template_overlap: bool = False
-    max_prompt_tokens: int = 1024  # LUFFY's recipe, which the paper follows (App. A)
-    max_response_tokens: int = 8192
-    held_out_fraction: float = 0.0
-    held_out_data: Mapping[str, tuple[DataSource, ...]] = field(default_factory=dict)
-    demonstration_fraction: float = 1.0
-    filters: tuple[str, ...] = ()
-    verifier: str = "math"
-    verifier_config: Mapping[str, Any] = field(default_factory=dict)
-    rewards: Mapping[str, float] = field(default_factory=lambda: {"CORRECT": 1.0})
-    cut_prefix_before_answer: bool = True
-    vocab_size: int | None = None
-    eos_token_ids: tuple[int, ...] | None = None
+    data: tuple[DataSource, ...] = setting(
+        NEEDED,
+        _SOURCES,
+        "A file, a directory, a datasets name, a function's import path, or a list of these; an "
+        'entry may be `{"data": ..., "data_config": {...}}` with settings of its own '
+        "(docs/problems.md#sources).",
+    )
+    tokenizer: str = setting(
+        NEEDED,
+        DIRECTORY_OR_NAME,
+        "A tokenizer of transformers; `PrefixRFTConfig` fills in the model's.",
+        change="Never with a model: its own tokenizer is the right one.",
+    )
+    fields: Mapping[str, str] | str | None = setting(
+        None,
+        _FIELDS,
+        "Our field names to yours, or a form of data (docs/problems.md).",
+        change="When a row's fields are not found under their usual names.",
+    )
+    extra_fields: tuple[str, ...] | None = setting(
+        None,
+        _COLUMNS,
+        "The other columns that the verifier gets.",
+        change="Where wide rows take memory.",
+    )
+    system_prompt: str | None = setting(
+        None,
+        optional(TEXT, "to leave it to the template"),
+        "System message; without chat template it stands in front, followed by an empty line. "
+        '`""`: none at all (docs/problems.md#prompts-and-token-ids).',
+        change="To ask for the form of answer that the verifier reads.",
+    )
+    prompt_template: str | None = setting(
+        None,
+        optional(TEXT, "for the problem alone"),
+        "Text around the problem, which stands for `{prompt}`; other braces stay as they are.",
+        change="For instructions to a model without system messages.",
+    )
+    chat_template: bool | None = setting(
+        None,
+        optional(FLAG, "to use the tokenizer's if it has one"),
+        "Whether prompts go through the tokenizer's chat template; `True`: it must have one.",
+        change="False for a base model whose tokenizer has a template nevertheless.",
+    )
+    chat_template_kwargs: Mapping[str, Any] = setting(
+        {},
+        optional(mapping("names to values")),
+        'Variables of the chat template, such as `{"enable_thinking": False}`.',
+        change="For templates that have some.",
+    )
+    drop_template_overlap: bool = setting(
+        False,
+        FLAG,
+        "Drop from demonstrations the tags that end the prompt, such as `<think>`.",
+        change="When the preflight counts demonstrations that repeat the prompt.",
+    )
+    max_prompt_tokens: int = setting(
+        1024,
+        whole(1),
+        "Budget of the prompt in tokens, template included.",
+        change="When the preflight says that prompts are longer.",
+        paper="1024",
+    )
+    max_response_tokens: int = setting(
+        8192,
+        whole(1),
+        "Budget of the response in tokens: prefix, sampled tokens and end token.",
+        change="Lower where the model has fewer positions, or to save time.",
+        paper="8192",
+    )
+    held_out_fraction: float = setting(
+        0.0,
+        real(0, below=1),
+        'Share of the problems that is kept from training, as the set `"held_out"`.',
+        change="0.01 to 0.1 where there is no data set for evaluation.",
+    )
+    held_out_data: Mapping[str, tuple[DataSource, ...]] = setting(
+        {},
+        optional(mapping("names to sources")),
+        "Further held-out sets: name to source.",
+        change="For benchmarks beside the training data.",
+    )
+    demonstration_fraction: float = setting(
+        1.0,
+        SHARE,
+        "Share of the training problems with demonstrations that keep them; the others stay as "
+        "plain problems.",
+        change="To see how many demonstrations a method needs.",
+        paper="1.0; 0.1 and 0.01 in an ablation",
+    )
+    filters: tuple[str, ...] = setting(
+        (),
+        texts(f"names, of {', '.join(FILTERS)}"),
+        "Problems to leave out (docs/problems.md#filters).",
+        change="When the preflight names problems that cannot be trained on.",
+    )
+    verifier: str = setting(
+        "math",
+        TEXT,
+        "`math`, `code`, `choice`, `domain` (of these three the one that each problem's domain "
+        "names), or import path `package.module:function` of a `verify(response, problem)` that "
+        "returns a `Verdict` or a number, maybe with details (docs/problems.md#the-environment).",
+        change="For answers that the shipped verifiers cannot compare.",
+    )
+    verifier_config: Mapping[str, Any] = setting(
+        {},
+        mapping(),
+        "Settings of the verifier.",
+        change="See docs/math_verifier.md, docs/code_verifier.md and docs/choice_verifier.md.",
+    )
+    rewards: Mapping[str, float] = setting(
+        {"CORRECT": 1.0},
+        mapping("verdicts' names to numbers"),
+        "Reward by verdict name; verdicts that are not listed give 0.0.",
+        change="To tell an unreadable answer from a wrong one.",
+        paper="1 for a right answer, else 0",
+    )
+    cut_prefix_before_answer: bool = setting(
+        True,
+        FLAG,
+        "A prefix ends before the box that gives the answer away, in a choice problem before such "
+        "a letter too, in code before the last line; mathematics needs boxed extraction.",
+        change="False for demonstrations that end without their answer.",
+    )
+    vocab_size: int | None = setting(
+        None,
+        optional(whole(1), "for the tokenizer's"),
+        "Number of actions; `PrefixRFTConfig` fills in the model's.",
+        change="If the model has more ids than the tokenizer.",
+    )
+    eos_token_ids: tuple[int, ...] | None = setting(
+        None,
+        optional(_TOKEN_IDS, "for those that the model's files name"),
+        "Token ids that end a response, beside the tokenizer's own "
+        "(docs/problems.md#what-ends-a-response).",
+        change="If a model ends its turns with a token that its files do not name.",
+    )
 
     @classmethod
     def from_config(cls, env_config: Mapping[str, Any]) -> EnvSettings:
@@ -69,7 +214,7 @@ class EnvSettings:
             ValueError: If a key is unknown or missing, a value is of the wrong type or out of
                 range, or two values contradict each other.
         """
-        known = [*(item.name for item in fields(cls)), "data_config"]
+        known = [declaration.name for declaration in ENV_DECLARATIONS]
         for key in env_config:
             if key not in known:
                 raise ValueError(f"Unknown env_config key {key!r}. Known keys: {', '.join(known)}.")
@@ -80,11 +225,12 @@ class EnvSettings:
                     f"env_config[{key!r}] is missing: the environment needs {what}. Set "
                     f'env_config={{"{key}": ...}} (see docs/problems.md).'
                 )
+        _check_ranges(values)
         data_config = values.pop("data_config", None) or {}
         values["data"] = data_sources("data", values["data"], data_config)
         values["held_out_data"] = held_out_sources(values.get("held_out_data") or {})
         values["tokenizer"] = str(values["tokenizer"])
-        settings = cls(**_checked(values))
+        settings = cls(**_normalised(values))
         _check_combinations(settings)
         for source in settings.sources:
             settings.of_source(source)
@@ -105,93 +251,63 @@ class EnvSettings:
         if not source.own:
             return self
         try:
-            settings = replace(self, **_checked(dict(source.own)))
+            _check_ranges(source.own)
+            settings = replace(self, **_normalised(dict(source.own)))
             _check_combinations(settings)
         except ValueError as error:
             raise ValueError(f"The data source {source.data!r} by itself: {error}") from error
         return settings
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Check some keys, each by itself, and normalise them; sources are checked already."""
-    _check_types(values)
-    if "filters" in values:
-        values["filters"] = _checked_filters(values["filters"])
-    if "fields" in values:
-        values["fields"] = checked_fields(values["fields"])
-    if "extra_fields" in values:
-        values["extra_fields"] = checked_extra_fields(values["extra_fields"])
-    if "rewards" in values:
-        values["rewards"] = _checked_rewards(values["rewards"])
-    if values.get("eos_token_ids") is not None:
-        values["eos_token_ids"] = _checked_ids(values["eos_token_ids"])
-    check_prompt_settings(values)
-    return values
+DATA_CONFIG = Declaration(
+    name="data_config",
+    default={},
+    allowed=optional(mapping()),
+    meaning="Arguments of the function, or of `datasets.load_dataset`; with a list of sources each "
+    "entry has its own.",
+    paper="",
+    change="",
+)
+"""The key that is no attribute: its values stand in the sources of `data`."""
+
+ENV_DECLARATIONS = (*declarations(EnvSettings), DATA_CONFIG)
+"""All keys of `env_config`."""
 
 
-def _check_types(values: dict[str, Any]) -> None:
-    """Check plain values that are present; sources are checked where they are normalised."""
-    for key in _TEXT:
-        value = values.get(key)
-        if value is not None and not isinstance(value, str):
-            raise ValueError(f"env_config[{key!r}] must be text, got {value!r}.")
-        if value is not None and re.search("[\ud800-\udfff]", value):
+def _check_ranges(values: Mapping[str, Any]) -> None:
+    """Check some keys, each by itself."""
+    for declaration in ENV_DECLARATIONS:
+        key = declaration.name
+        if key not in values:
+            continue
+        value = values[key]
+        complaint = declaration.allowed.complaint(value)
+        if complaint is not None:
+            raise ValueError(f"env_config[{key!r}] {complaint}")
+        if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
             raise ValueError(
                 f"env_config[{key!r}] has half of a surrogate pair, which is no character and "
                 f"which no tokenizer can encode, got {value!a}. Mend the text."
             )
-    for key in _COUNTS:
-        value = values.get(key, 1)
-        if value is None and key == "vocab_size":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"env_config[{key!r}] must be a whole number of at least 1, got {value!r}."
-            )
-    for key in ("verifier_config", "rewards"):
-        if key in values and not isinstance(values[key], Mapping):
-            raise ValueError(f"env_config[{key!r}] must be a dict, got {values[key]!r}.")
-    for key in _BOOLS:
-        if not isinstance(values.get(key, True), bool):
-            raise ValueError(f"env_config[{key!r}] must be True or False, got {values[key]!r}.")
-    for key in ("held_out_fraction", "demonstration_fraction"):
+
+
+def _normalised(values: dict[str, Any]) -> dict[str, Any]:
+    """Check what is inside of some keys, whose ranges are checked already, and normalise them."""
+    check_prompt_template(values.get("prompt_template"))
+    for key, normal in _NORMAL.items():
         if key in values:
-            _check_fraction(key, values[key], may_be_one=key == "demonstration_fraction")
+            values[key] = normal(values[key])
+    return values
 
 
-def _check_fraction(key: str, value: Any, *, may_be_one: bool) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (0 <= value < 1 or (may_be_one and value == 1)):
-        return
-    hint = ""
-    if is_number and (1 < value < 100 or (may_be_one and value == 100)):
-        hint = f" It is a share, not a percentage: use {value / 100:g} for {value:g}%."
-    allowed = "[0, 1]" if may_be_one else "[0, 1)"
-    raise ValueError(f"env_config[{key!r}] must be in {allowed}, got {value!r}.{hint}")
-
-
-def _checked_filters(filters: Any) -> tuple[str, ...]:
-    if isinstance(filters, str) or not isinstance(filters, list | tuple | set | frozenset):
-        raise ValueError(f"env_config['filters'] must be a list of names, got {filters!r}.")
+def _normal_filters(filters: Any) -> tuple[str, ...]:
     for name in filters:
         if name not in FILTERS:
             raise ValueError(f"Unknown filter {name!r}. Known filters: {', '.join(FILTERS)}.")
     return tuple(name for name in FILTERS if name in filters)
 
 
-def _checked_ids(ids: Any) -> tuple[int, ...]:
-    """Check a list of token ids; the tokenizer's size is not known here."""
-    is_list = isinstance(ids, list | tuple | set | frozenset)
-    whole = [i for i in ids if isinstance(i, int) and not isinstance(i, bool)] if is_list else []
-    if not is_list or len(whole) < len(ids) or min(whole, default=0) < 0:
-        raise ValueError(
-            "env_config['eos_token_ids'] must be a list of token ids (whole numbers of at least "
-            f"0), or None for those that the model's files name, got {ids!r}."
-        )
-    return tuple(sorted(set(whole)))
-
-
-def _checked_rewards(rewards: Mapping[str, Any]) -> dict[str, float]:
+def _normal_rewards(rewards: Mapping[str, Any]) -> dict[str, float]:
     """Check a table of rewards by verdict name."""
     names = [verdict.name for verdict in Verdict]
     for name, value in rewards.items():
@@ -200,12 +316,20 @@ def _checked_rewards(rewards: Mapping[str, Any]) -> dict[str, float]:
                 f"env_config['rewards'] has the unknown verdict {name!r}. Verdicts: "
                 f"{', '.join(names)}."
             )
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
-            raise ValueError(
-                f"env_config['rewards'][{name!r}] must be a finite number, got {value!r}."
-            )
+        complaint = real().complaint(value)
+        if complaint is not None:
+            raise ValueError(f"env_config['rewards'][{name!r}] {complaint}")
     return {str(name): float(value) for name, value in rewards.items()}
+
+
+_NORMAL = {
+    "fields": checked_fields,
+    "extra_fields": lambda names: names and tuple(names),
+    "chat_template_kwargs": lambda kwargs: checked_template_kwargs(kwargs or {}),
+    "filters": _normal_filters,
+    "rewards": _normal_rewards,
+    "eos_token_ids": lambda ids: ids and tuple(sorted(set(ids))),
+}
 
 
 def _check_combinations(settings: EnvSettings) -> None:

@@ -43,7 +43,7 @@ class PrefixRFTConfig(Settings):
     def training(
         self,
         *,
-        model_path: str = NotProvided,
+        model_path: str | None = NotProvided,
         model_revision: str | None = NotProvided,
         method: str | methods.Method = NotProvided,
         method_config: Mapping[str, Any] = NotProvided,
@@ -70,43 +70,56 @@ class PrefixRFTConfig(Settings):
         """Set what is trained and how.
 
         Args:
-            model_path: Directory of a causal LM and its tokenizer in Hugging Face form, or a name
-                of the Hugging Face hub, "org/name" or "org/name@revision".
-            model_revision: Branch, tag or commit of that name; None for the default branch, or
-                with a directory. A run reads the commit that it stands for at the start.
-            method: Name of a method in `prefix_rft_rllib.methods` (or a `Method`).
-            method_config: Keyword arguments of that method's function, as plain data.
-            group_size: Rollouts per problem, the prefix rollout included.
-            num_problems_per_iteration: Problems sampled per iteration, over all env runners.
-            num_problems_per_minibatch: Problems per optimizer step, over all learners. Must
-                divide `num_problems_per_iteration`.
+            model_path: The causal LM in Hugging Face form, with its tokenizer. A directory or a
+                name of the Hugging Face hub, "org/name" or "org/name@revision", or None.
+            model_revision: Branch, tag or commit of that name; a run reads the commit that it
+                stands for at the start. A text, or None for the default branch, or with a
+                directory.
+            method: What learns from rollouts and demonstrations (docs/methods.md). The name of a
+                method, or a `Method`.
+            method_config: Settings of the method. A dict of keyword arguments of the method's
+                function, as plain data.
+            group_size: Rollouts per problem, the prefix rollout included. A whole number of at
+                least 1.
+            num_problems_per_iteration: Problems sampled per iteration, over all env runners. A
+                whole number of at least 1.
+            num_problems_per_minibatch: Problems per optimizer step, over all learners; divides
+                `num_problems_per_iteration`. A whole number of at least 1.
             max_resampling_rounds: How often, in an iteration, groups of equal rewards are replaced
-                by groups of other problems (DAPO, arXiv 2503.14476, Sec. 3.2); 0 for never. What
-                is still without signal after the last round stays.
-            max_weight_staleness: 0: rollouts are sampled with the weights that the update starts
-                from. 1: the next iteration is sampled during the update, with the weights before
-                it; needs remote env runners (docs/pieces.md, "Sampling ahead").
+                by groups of other problems (DAPO, arXiv 2503.14476, Sec. 3.2); 0 for never. What is
+                still without signal after the last round stays. A whole number of at least 0.
+            max_weight_staleness: Updates between the weights that sample an iteration and those
+                that its update starts from; 1 needs remote env runners (docs/pieces.md, "Sampling
+                ahead"). 0 (on-policy) or 1 (the next iteration is sampled during the update).
             clip_param: PPO clip: the ratio is clipped to [1 - clip_param, 1 + clip_param]. This and
                 the next two are the bounds of methods without bounds of their own; an error where
-                the method has some (docs/pieces.md, "Surrogates").
-            clip_param_high: Upper clip; default `clip_param`.
+                the method has some (docs/pieces.md, "Surrogates"). In (0, 1).
+            clip_param_high: Upper clip, in the place of `clip_param`. A finite number above 0, or
+                None for `clip_param`.
             dual_clip: Bound c > 1 of the loss of tokens with negative weight (3 in the authors'
-                code); None for none.
-            entropy_coeff: Weight of the entropy bonus on sampled tokens (global token mean).
-            kl_coeff: Weight of the KL to the initial model on response tokens.
+                code). A finite number above 1, or None for no such bound.
+            entropy_coeff: Weight of the entropy bonus on sampled tokens (global token mean). A
+                finite number of at least 0.
+            kl_coeff: Weight of the KL to the initial model on response tokens. A finite number of
+                at least 0.
             importance_weight_cap: Weigh sampled tokens by min(pi_old / pi_engine, cap), against the
-                mismatch of sampler and learner (2 is usual); None for no such weight. "auto": None,
-                but 2 with `max_weight_staleness=1`.
-            weight_decay: AdamW's decoupled weight decay.
-            adam_betas: AdamW's betas.
-            lr_schedule: "constant" or "cosine" (to 0), after the warm-up.
+                mismatch of sampler and learner. "auto": no such weight, but cap 2 with
+                `max_weight_staleness=1`. A finite number of at least 1, None for no importance
+                weights, or 'auto'.
+            weight_decay: AdamW's decoupled weight decay. A finite number of at least 0.
+            adam_betas: AdamW's betas. Two numbers in [0, 1).
+            lr_schedule: How the rate goes on after the warm-up; cosine ends at 0. One of
+                'constant', 'cosine'.
             lr_warmup_steps: Optimizer steps n over which the rate rises linearly, from lr / n in
-                the first one to `lr`; 0 for no warm-up.
-            lr_schedule_steps: Optimizer steps until a cosine schedule reaches 0.
+                the first one to `lr`; 0 for no warm-up. A whole number of at least 0.
+            lr_schedule_steps: Optimizer steps until a cosine schedule reaches 0. A whole number of
+                at least 1, or None.
             max_tokens_per_microbatch: Padded tokens of one forward and backward pass. Bounds
-                memory; the result does not depend on it.
-            compute_dtype: "float32", or "bfloat16" for autocast over float32 weights.
-            **kwargs: RLlib's own, of which `lr`, `num_epochs`, `grad_clip` apply.
+                memory; the result does not depend on it. A whole number of at least 1.
+            compute_dtype: Precision of forward and backward passes; bfloat16 is autocast over
+                float32 weights. One of 'float32', 'bfloat16'.
+            **kwargs: RLlib's own, of which `lr`, `num_epochs`, `grad_clip` and `grad_clip_by`
+                apply.
 
         Returns:
             This config.
@@ -129,16 +142,16 @@ class PrefixRFTConfig(Settings):
         """Set how learners hold and run the model (docs/learners.md).
 
         Args:
-            attn_implementation: Attention of transformers ("sdpa", "flash_attention_2", ...); None
-                for the model's own choice.
-            packing: Run the rows of a micro-batch as one, without padding. None: where the
-                attention has kernels for it.
+            attn_implementation: Implementation of attention. A name that transformers knows
+                ('sdpa', 'flash_attention_2'), or None for the model's own choice.
+            packing: Run the rows of a micro-batch as one, without padding. True or False, or None
+                for where the attention has kernels for it.
             activation_checkpointing: Recompute each layer in the backward pass: less memory, more
-                time, the same gradients.
-            parallelism: How several learners share the work: "ddp", each holds the whole model;
-                "fsdp", each holds a share of weights, gradients and optimizer state.
-            lora: Train adapters instead of the weights: keyword arguments of peft's `LoraConfig`;
-                None to train all weights.
+                time, the same gradients. True or False.
+            parallelism: How several learners share the work: with ddp each holds the whole model,
+                with fsdp a share of weights, gradients and optimizer state. One of 'ddp', 'fsdp'.
+            lora: Train adapters instead of the weights. A dict of keyword arguments of peft's
+                LoraConfig, or None to train all weights.
             **kwargs: RLlib's own.
 
         Returns:
@@ -162,14 +175,16 @@ class PrefixRFTConfig(Settings):
         """Set how responses are sampled.
 
         Args:
-            engine: Name of a generation engine ("transformers" or "vllm").
-            engine_config: Keyword arguments of the engine.
-            weight_transfer: How new weights reach the engines: "object_store" through Ray; "nccl"
-                from GPU to GPU, "ipc" inside one (engine "vllm" alone); "auto" directly where
-                learners and env runners have GPUs, else through Ray (docs/engines.md).
+            engine: What generates the responses (docs/engines.md). One of 'transformers', 'vllm'.
+            engine_config: Settings of the engine. A dict of keyword arguments of the engine.
+            weight_transfer: How new weights reach the engines: object_store through Ray; nccl from
+                GPU to GPU, ipc inside one (engine vllm alone); auto directly where learners and env
+                runners have GPUs, else through Ray (docs/engines.md). One of 'auto',
+                'object_store', 'nccl', 'ipc'.
             temperature: Sampling temperature; also that of the trained policy's log-probabilities.
-            top_p: Nucleus of the sampling distribution, in (0, 1]. Log-probabilities are those
-                before this filter (docs/engines.md, "How tokens are drawn").
+                A finite number above 0.
+            top_p: Nucleus of the sampling distribution; log-probabilities are those before this
+                filter (docs/engines.md, "How tokens are drawn"). In (0, 1].
             **kwargs: RLlib's own; `top_k`, `min_p`, stop texts and penalties are refused.
                 `num_envs_per_env_runner` is how many responses a runner verifies
                 at the same time; generation is one batch whatever it is. `sample_timeout_s`
@@ -189,6 +204,7 @@ class PrefixRFTConfig(Settings):
 
         Args:
             held_out_num_samples: k of avg@k and pass@k: samples per problem beside the greedy one.
+                A whole number of at least 1.
             **kwargs: RLlib's own.
 
         Returns:
@@ -211,12 +227,13 @@ class PrefixRFTConfig(Settings):
         """Set what a run shows and writes.
 
         Args:
-            run_dir: Directory of the run (config, metrics, TensorBoard events, rollouts). None:
-                RLlib's default place; under Tune always the trial's directory.
-            progress: Print one line per iteration. None: yes, except under Tune.
-            preflight: Grade all answers and demonstrations before training starts.
+            run_dir: Directory of the run (config, metrics, TensorBoard events, rollouts); under
+                Tune always the trial's directory. A path, or None for RLlib's default place.
+            progress: Print one line per iteration. True or False, or None for yes, except under
+                Tune.
+            preflight: Grade all answers and demonstrations before training starts. True or False.
             num_logged_groups: Groups per iteration of which all rollouts are logged with their
-                per-token values; prefix rollouts always are.
+                per-token values; prefix rollouts always are. A whole number of at least 0.
             **kwargs: RLlib's own.
 
         Returns:
@@ -231,9 +248,10 @@ class PrefixRFTConfig(Settings):
 
         Args:
             placement_timeout_s: How long to wait for nodes that may still join the cluster, and for
-                what others use, before that is an error; None: without limit, with a message each
-                minute. What a Ray that the driver has started itself does not have is an error
-                at once (docs/cluster.md).
+                what others use, before that is an error, in seconds; without limit with a message
+                each minute. What a Ray that the driver has started itself does not have is an error
+                at once (docs/cluster.md). A finite number of at least 0, or None to wait without
+                limit.
             **kwargs: RLlib's own.
 
         Returns:

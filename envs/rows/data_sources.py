@@ -32,7 +32,7 @@ class DataSource:
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
-def data_sources(key: str, data: Any, data_config: Any) -> tuple[DataSource, ...]:
+def data_sources(key: str, data: Any, data_config: Mapping[str, Any]) -> tuple[DataSource, ...]:
     """Normalise a path, a dict or a list of these.
 
     Args:
@@ -46,10 +46,6 @@ def data_sources(key: str, data: Any, data_config: Any) -> tuple[DataSource, ...
     Raises:
         ValueError: If it is something else.
     """
-    if not isinstance(data_config, Mapping):
-        raise ValueError(
-            f"env_config['data_config'] must be a dict of keyword arguments, got {data_config!r}."
-        )
     entries = list(data) if isinstance(data, list | tuple) else [data]
     if not entries:
         raise ValueError(f"env_config[{key!r}] is an empty list: name at least one source.")
@@ -82,17 +78,12 @@ def _source(key: str, entry: Any, data_config: Mapping[str, Any]) -> DataSource:
     return DataSource(str(entry), dict(data_config), own)
 
 
-def held_out_sources(held_out: Any) -> dict[str, tuple[DataSource, ...]]:
+def held_out_sources(held_out: Mapping[Any, Any]) -> dict[str, tuple[DataSource, ...]]:
     """Normalise the sources of held-out sets by name.
 
     Raises:
         ValueError: If a name or a source is wrong.
     """
-    if not isinstance(held_out, Mapping):
-        raise ValueError(
-            "env_config['held_out_data'] must map a name to a source, for example "
-            f'{{"math500": "eval_math500.jsonl"}}, got {held_out!r}.'
-        )
     for name in held_out:
         if not isinstance(name, str) or not name or name in _RESERVED_SPLITS:
             raise ValueError(

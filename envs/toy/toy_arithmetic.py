@@ -19,6 +19,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from prefix_rft_rllib.basics.ranges import SHARE, one_of, whole
+
 MIN_VALUE, MAX_VALUE = 0, 99
 MAX_CLAUSES = 8
 
@@ -304,30 +306,10 @@ def _check_arguments(
     split: str,
 ) -> None:
     """Raise `ValueError` for an argument outside its range."""
-    if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {sorted(SPLITS)}, got {split!r}.")
-    integers = {
-        "num_problems": num_problems,
-        "min_clauses": min_clauses,
-        "max_clauses": max_clauses,
-        "seed": seed,
-    }
-    for name, value in integers.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"`{name}` must be an integer, got {value!r}.")
-    if num_problems < 1:
-        raise ValueError(f"`num_problems` must be at least 1, got {num_problems}.")
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0, got {seed}.")
-    if not 1 <= min_clauses <= MAX_CLAUSES:
-        raise ValueError(f"`min_clauses` must be in [1, {MAX_CLAUSES}], got {min_clauses}.")
-    if not min_clauses <= max_clauses <= MAX_CLAUSES:
-        raise ValueError(
-            f"`max_clauses` must be in [`min_clauses`, {MAX_CLAUSES}] = "
-            f"[{min_clauses}, {MAX_CLAUSES}], got {max_clauses}."
-        )
-    if not isinstance(flawed_fraction, int | float) or not 0.0 <= flawed_fraction <= 1.0:
-        raise ValueError(
-            f"`flawed_fraction` must be in [0, 1], got {flawed_fraction!r}. It is a share, not a "
-            "percentage: use 0.3 for 30%."
-        )
+    one_of(sorted(SPLITS)).check("split", split)
+    whole(1).check("num_problems", num_problems)
+    whole(0).check("seed", seed)
+    whole(1, MAX_CLAUSES).check("min_clauses", min_clauses)
+    most = whole(min_clauses, MAX_CLAUSES).advising("It is at least `min_clauses`.")
+    most.check("max_clauses", max_clauses)
+    SHARE.check("flawed_fraction", flawed_fraction)

@@ -27,6 +27,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from prefix_rft_rllib.basics.ranges import SHARE, one_of, whole
 from prefix_rft_rllib.envs.toy.toy_arithmetic import (
     ITEMS,
     NAMES,
@@ -171,23 +172,15 @@ def generate_rows(
     Raises:
         ValueError: If an argument is outside its range, or there are too few different problems.
     """
-    if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {list(SPLITS)}, got {split!r}.")
+    one_of(SPLITS).check("split", split)
     if not 1 <= min_clauses <= max_clauses <= MAX_CLAUSES:
         raise ValueError(
             f"1 <= `min_clauses` <= `max_clauses` <= {MAX_CLAUSES} must hold, got {min_clauses} "
             f"and {max_clauses}."
         )
-    if num_problems < 1 or seed < 0:
-        raise ValueError(
-            f"`num_problems` must be at least 1 and `seed` at least 0, got {num_problems} and "
-            f"{seed}."
-        )
-    if not 0.0 <= flawed_fraction <= 1.0:
-        raise ValueError(
-            f"`flawed_fraction` must be in [0, 1], got {flawed_fraction!r}. It is a share, not a "
-            "percentage: use 0.3 for 30%."
-        )
+    whole(1).check("num_problems", num_problems)
+    whole(0).check("seed", seed)
+    SHARE.check("flawed_fraction", flawed_fraction)
     rng, flaw_rng = random.Random(f"programs of {seed}"), random.Random(f"flaws of {seed}")
     rows = []
     problems = new_problems(lambda: draw_problem(rng, rng.randint(min_clauses, max_clauses)), split)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefix_rft_rllib.basics.import_paths import import_function
+from prefix_rft_rllib.basics.ranges import FLAG
 from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
 from prefix_rft_rllib.envs.verifiers.choice_verifier import ChoiceVerifier
@@ -86,8 +87,7 @@ def _code_verifier(config: Mapping[str, Any]) -> CodeVerifier:
 
 def _code(config: Mapping[str, Any]) -> Verifier:
     share_reward = config.get("share_reward", False)
-    if not isinstance(share_reward, bool):
-        raise ValueError(f"`share_reward` must be True or False, got {share_reward!r}.")
+    FLAG.check("share_reward", share_reward)
     verifier = _code_verifier(config)
 
     def verify(response: str, problem: Problem) -> Graded:

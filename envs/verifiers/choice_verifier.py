@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from prefix_rft_rllib.basics.ranges import one_of
 from prefix_rft_rllib.envs.verifiers.choice_options import read_options
 from prefix_rft_rllib.envs.verifiers.choice_reading import ChoiceReader
 from prefix_rft_rllib.envs.verifiers.shared_verifier import SharedVerifier
@@ -65,8 +66,7 @@ class ChoiceVerifier(SharedVerifier):
                 f"`letters` must be two or more distinct capital letters, such as 'ABCD', got "
                 f"{letters!r}."
             )
-        if extract not in _EXTRACTIONS:
-            raise ValueError(f"`extract` must be one of {list(_EXTRACTIONS)}, got {extract!r}.")
+        one_of(_EXTRACTIONS).check("extract", extract)
         self.letters = letters
         self.extract = extract
 

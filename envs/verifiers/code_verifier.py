@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from prefix_rft_rllib.basics.ranges import one_of, real, texts, whole
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
 from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
 from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
@@ -136,17 +136,13 @@ class CodeVerifier(SharedVerifier):
         num_workers: int | None = None,
         **limits: Any,
     ) -> None:
-        _check_choice("extract", extract, EXTRACTIONS)
-        _check_choice("isolation", isolation, ISOLATIONS)
-        _check_tolerance(tolerance)
+        one_of(EXTRACTIONS).check("extract", extract)
+        one_of(ISOLATIONS).check("isolation", isolation)
+        real(0, below=1).check("tolerance", tolerance)
         if num_workers is None:
             num_workers = default_num_workers()
-        for name, value, least in (
-            ("num_workers", num_workers, 1),
-            ("first_user_id", first_user_id, 1000),
-        ):
-            if not (isinstance(value, int) and value >= least):
-                raise ValueError(f"`{name}` must be an integer >= {least}, got {value!r}.")
+        whole(1).check("num_workers", num_workers)
+        whole(1000).check("first_user_id", first_user_id)
         self.extract = extract
         self.run_all = run_all
         self.tolerance = float(tolerance)
@@ -282,24 +278,10 @@ def _pool_work(settings: Mapping[str, Any]) -> PoolWork:
 
 def _package_directories(packages: Sequence[str]) -> dict[str, str]:
     """Return for each installed package the directory that holds it."""
-    if isinstance(packages, str):
-        raise ValueError(f"`packages` must be a list of import names, got {packages!r}.")
+    texts("import names").check("packages", packages)
     found = {}
     for name in packages:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
             found[name] = str(Path(next(iter(spec.submodule_search_locations))).parent.resolve())
     return found
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
-
-
-def _check_tolerance(value: Any) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value) and 0 <= value < 1):
-        raise ValueError(
-            f"`tolerance` must be a number from 0 to below 1 (0: exactly), got {value!r}."
-        )

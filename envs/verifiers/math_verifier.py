@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
+from prefix_rft_rllib.basics.ranges import one_of, real, whole
 from prefix_rft_rllib.envs.verifiers.math_answers import (
     MAX_ANSWER_CHARS,
     boxed_answer,
@@ -26,6 +27,7 @@ from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
 Result = TypeVar("Result")
 
 _EXTRACTIONS = ("boxed", "last")
+_MEMORY = whole(256).advising("The libraries alone need more than 100 MiB.")
 _MAX_CHARS_HERE = 500
 """Longer answers are read in a worker, under the time limit."""
 _WORK = "prefix_rft_rllib.envs.verifiers.math_worker"
@@ -67,19 +69,12 @@ class MathVerifier(SharedVerifier):
         num_workers: int | None = None,
         memory_limit_mb: int = 1024,
     ) -> None:
-        if extract not in _EXTRACTIONS:
-            raise ValueError(f"`extract` must be one of {list(_EXTRACTIONS)}, got {extract!r}.")
-        if not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
-            raise ValueError(f"`timeout_s` must be a number of seconds above 0, got {timeout_s!r}.")
+        one_of(_EXTRACTIONS).check("extract", extract)
+        real(above=0).check("timeout_s", timeout_s)
         if num_workers is None:
             num_workers = default_num_workers()
-        if not (isinstance(num_workers, int) and num_workers >= 1):
-            raise ValueError(f"`num_workers` must be an integer >= 1, got {num_workers!r}.")
-        if not (isinstance(memory_limit_mb, int) and memory_limit_mb >= 256):
-            raise ValueError(
-                f"`memory_limit_mb` must be an integer >= 256, got {memory_limit_mb!r}: "
-                "the libraries alone need more than 100 MiB."
-            )
+        whole(1).check("num_workers", num_workers)
+        _MEMORY.check("memory_limit_mb", memory_limit_mb)
         self.extract = extract
         self.timeout_s = float(timeout_s)
         self.num_workers = num_workers

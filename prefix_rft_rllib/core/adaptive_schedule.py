@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from prefix_rft_rllib.basics.shares import check_coefficient, check_fraction
+from prefix_rft_rllib.basics.ranges import SHARE, real
 from prefix_rft_rllib.core.prefix_schedules import Rewards, Schedule, UniformWindow
+
+_NEVER_MOVES = "At 0 the window never moves."
 
 LOWEST, HIGHEST = 0.05, 0.95
 """The window never leaves this range (the ends of the paper's window, App. A.2)."""
@@ -56,19 +58,15 @@ class Adaptive(Schedule):
     rest_margin: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("target", "width", "max_step", "rest_margin"):
-            check_fraction(name, getattr(self, name))
+        for name in ("target", "width", "rest_margin"):
+            SHARE.check(name, getattr(self, name))
         if self.width > MAX_WIDTH:
             raise ValueError(
                 f"`width` ({self.width}) must be at most {MAX_WIDTH}: the window moves "
                 f"inside [{LOWEST}, {HIGHEST}]."
             )
-        check_coefficient("gain", self.gain)
-        if not self.gain > 0 or not self.max_step > 0:
-            raise ValueError(
-                f"`gain` ({self.gain}) and `max_step` ({self.max_step}) must be above 0, or the "
-                "window never moves. Try 0.5 and 0.1."
-            )
+        real(above=0).advising(f"{_NEVER_MOVES} Try 0.5.").check("gain", self.gain)
+        real(above=0, most=1).advising(f"{_NEVER_MOVES} Try 0.1.").check("max_step", self.max_step)
 
     def initial_state(self) -> dict[str, Any]:
         """The window at the upper end of its range, no problem met."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 
-from prefix_rft_rllib.basics.shares import check_at_least, check_fraction
+from prefix_rft_rllib.basics.ranges import SHARE, whole
 from prefix_rft_rllib.core.prefix_schedules import half_cosine
 
 
@@ -43,10 +43,10 @@ class WarmupCosine(Coefficient):
     num_decay_iterations: int = 400
 
     def __post_init__(self) -> None:
-        check_fraction("peak", self.peak)
-        check_fraction("valley", self.valley)
-        check_at_least("num_warmup_iterations", self.num_warmup_iterations, 0)
-        check_at_least("num_decay_iterations", self.num_decay_iterations, 1)
+        SHARE.check("peak", self.peak)
+        SHARE.check("valley", self.valley)
+        whole(0).check("num_warmup_iterations", self.num_warmup_iterations)
+        whole(1).check("num_decay_iterations", self.num_decay_iterations)
 
     def at(self, iteration: int) -> float:  # noqa: D102
         if iteration < self.num_warmup_iterations:

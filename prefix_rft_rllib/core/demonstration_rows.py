@@ -9,7 +9,7 @@ import abc
 import dataclasses
 
 from prefix_rft_rllib.basics.random_draws import uniform
-from prefix_rft_rllib.basics.shares import check_at_least
+from prefix_rft_rllib.basics.ranges import whole
 
 
 class DemonstrationRows(abc.ABC):
@@ -59,7 +59,7 @@ class EveryStep(DemonstrationRows):
     num_rows: int = 1
 
     def __post_init__(self) -> None:
-        check_at_least("num_rows", self.num_rows, 1)
+        whole(1).check("num_rows", self.num_rows)
 
     def indices(  # noqa: D102
         self, *, seed: int, iteration: int, problem_id: str, num_demonstrations: int

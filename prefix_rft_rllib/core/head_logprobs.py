@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prefix_rft_rllib.basics.ranges import whole
 from prefix_rft_rllib.core.logprobs import LOWEST_LOG, check_temperature
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -51,8 +52,7 @@ def head_logp_and_entropy(
     check_temperature(temperature)
     if chunk is None:
         chunk = max(_MIN_CHUNK_TOKENS, _CHUNK_ELEMENTS // weight.shape[0])
-    if chunk < 1:
-        raise ValueError(f"`chunk` must be at least 1, got {chunk}.")
+    whole(1).check("chunk", chunk)
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

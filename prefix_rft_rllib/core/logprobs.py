@@ -7,6 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.basics.ranges import real, whole
+
+_TEMPERATURE = real(above=0).advising(
+    "Greedy sampling has no entropy; log probabilities are taken at the temperature of training."
+)
 _MAX_CHUNK_ELEMENTS = 1 << 24
 """Logits per chunk by default: 64 MiB in float32."""
 
@@ -43,8 +48,7 @@ def logp_and_entropy(
     if chunk is None:
         num_rows, _, num_tokens = logits.shape
         chunk = max(1, _MAX_CHUNK_ELEMENTS // max(1, num_rows * num_tokens))
-    if chunk < 1:
-        raise ValueError(f"`chunk` must be at least 1, got {chunk}.")
+    whole(1).check("chunk", chunk)
     logp, entropy = _LogpAndEntropy.apply(logits, targets, temperature, chunk)
     return logp, entropy if entropy_grad else entropy.detach()
 
@@ -55,11 +59,7 @@ def check_temperature(temperature: float) -> None:
     Raises:
         ValueError: If it is not above 0.
     """
-    if not temperature > 0:
-        raise ValueError(
-            f"`temperature` must be above 0, got {temperature}. Greedy sampling has no entropy; "
-            "log probabilities are taken at the temperature of training."
-        )
+    _TEMPERATURE.check("temperature", temperature)
 
 
 class _LogpAndEntropy(torch.autograd.Function):

@@ -13,7 +13,8 @@ from typing import Any
 
 from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.random_draws import stable_hash, uniform
-from prefix_rft_rllib.basics.shares import check_at_least, check_fraction, floor_share
+from prefix_rft_rllib.basics.ranges import SHARE, whole
+from prefix_rft_rllib.basics.shares import floor_share
 from prefix_rft_rllib.core.prefix_schedules import CosineLow, Schedule, Window
 
 
@@ -68,7 +69,7 @@ class PerGroup(PrefixSampler):
     fraction: Schedule = dataclasses.field(default_factory=CosineLow)
 
     def __post_init__(self) -> None:
-        check_at_least("num_prefix_rollouts", self.num_prefix_rollouts, 1)
+        whole(1).check("num_prefix_rollouts", self.num_prefix_rollouts)
 
     def draw_member(self, member: int) -> int | None:  # noqa: D102
         return member if member < self.num_prefix_rollouts else None
@@ -221,7 +222,7 @@ def prefix_length(
     Raises:
         ValueError: If `fraction` is outside [0, 1].
     """
-    check_fraction("fraction", fraction)
+    SHARE.check("fraction", fraction)
     if fraction == 0:
         return 0
     drawn = floor_share(fraction, demonstration_length)

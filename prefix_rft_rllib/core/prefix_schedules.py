@@ -13,7 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from prefix_rft_rllib.basics.shares import check_at_least, check_fraction, floor_share
+from prefix_rft_rllib.basics.ranges import SHARE, whole
+from prefix_rft_rllib.basics.shares import floor_share
 
 
 class PrefixDraw(NamedTuple):
@@ -206,7 +207,7 @@ class Fixed(TimedSchedule):
     fraction: float
 
     def __post_init__(self) -> None:
-        check_fraction("fraction", self.fraction)
+        SHARE.check("fraction", self.fraction)
 
     @property
     def high(self) -> float:  # type: ignore[override]
@@ -258,7 +259,7 @@ class CosineLow(TimedSchedule):
     def __post_init__(self) -> None:
         _check_window("start", self.start, "high", self.high)
         _check_window("end", self.end, "high", self.high)
-        check_at_least("num_iterations", self.num_iterations, 1)
+        whole(1).check("num_iterations", self.num_iterations)
 
     def low_at(self, iteration: int) -> float:  # noqa: D102
         low = half_cosine(iteration / self.num_iterations, self.start, self.end)
@@ -285,10 +286,10 @@ class BinomialChunks(Schedule):
     max_chunks: int = 5
 
     def __post_init__(self) -> None:
-        check_fraction("start", self.start)
-        check_fraction("end", self.end)
-        check_at_least("num_iterations", self.num_iterations, 1)
-        check_at_least("max_chunks", self.max_chunks, 1)
+        SHARE.check("start", self.start)
+        SHARE.check("end", self.end)
+        whole(1).check("num_iterations", self.num_iterations)
+        whole(1).check("max_chunks", self.max_chunks)
 
     def window(  # noqa: D102
         self, iteration: int, state: Mapping[str, Any], problem_id: str | None
@@ -314,8 +315,8 @@ def half_cosine(progress: float, start: float, end: float) -> float:
 
 
 def _check_window(low_name: str, low: float, high_name: str, high: float) -> None:
-    check_fraction(low_name, low)
-    check_fraction(high_name, high)
+    SHARE.check(low_name, low)
+    SHARE.check(high_name, high)
     if low > high:
         raise ValueError(
             f"`{low_name}` ({low}) must not be above `{high_name}` ({high}): prefix lengths are "

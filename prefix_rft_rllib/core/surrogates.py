@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_DISTANCE = "it is the distance of the ratio from 1, such as 0.2"
+from prefix_rft_rllib.basics.ranges import real
+
+_DISTANCE = "It is the distance of the ratio from 1, such as 0.2."
+_LOW = real(above=0, below=1).advising(_DISTANCE)
+_HIGH = real(above=0, may_be_infinite=True).advising(_DISTANCE)
+_DUAL = real(above=1, may_be_infinite=True).advising("3 is usual, None switches it off.")
 
 
 class Factor(NamedTuple):
@@ -90,11 +93,11 @@ class PPOClip(Surrogate):
         if self.low is None:
             _check_no_bounds(self)
             return
-        check_bound("low", self.low, above=0.0, below=1.0, advice=_DISTANCE)
+        _LOW.check("low", self.low)
         if self.high is not None:
-            check_bound("high", self.high, above=0.0, advice=_DISTANCE)
+            _HIGH.check("high", self.high)
         if self.dual is not None:
-            check_bound("dual", self.dual, above=1.0, advice="3 is usual, None switches it off")
+            _DUAL.check("dual", self.dual)
 
     def completed_by(self, clip: PPOClip) -> Surrogate:  # noqa: D102
         return clip if self.low is None else self
@@ -135,7 +138,7 @@ class CISPO(Surrogate):
     high: float = 0.28
 
     def __post_init__(self) -> None:
-        check_bound("high", self.high, above=0.0, advice=_DISTANCE)
+        _HIGH.check("high", self.high)
 
     def factor(self, weight: Tensor, logp: Tensor, old_logp: Tensor) -> Factor:  # noqa: D102
         ratio = (logp - old_logp).detach().exp()
@@ -160,8 +163,8 @@ class GSPO(Surrogate):
     high: float = 4e-4
 
     def __post_init__(self) -> None:
-        check_bound("low", self.low, above=0.0, below=1.0, advice=_DISTANCE)
-        check_bound("high", self.high, above=0.0, advice=_DISTANCE)
+        _LOW.check("low", self.low)
+        _HIGH.check("high", self.high)
 
     def factor(self, weight: Tensor, logp: Tensor, old_logp: Tensor) -> Factor:  # noqa: D102
         log_ratio = logp - old_logp
@@ -180,25 +183,3 @@ def _check_no_bounds(clip: PPOClip) -> None:
                 "its own, or none, which means the config's. Give `low` too, such as 0.2, or set "
                 "`clip_param_high` or `dual_clip` of the config."
             )
-
-
-def check_bound(
-    name: str, value: float, *, above: float, below: float = math.inf, advice: str
-) -> None:
-    """Check a bound of the ratio.
-
-    Args:
-        name: Name of the setting as the user wrote it.
-        value: Its value.
-        above: It must be larger.
-        below: And smaller; infinity, which then is allowed, for no limit.
-        advice: What it means, or what is usual.
-
-    Raises:
-        ValueError: If it is out of range, or no number.
-    """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if is_number and above < value and (value < below or below == math.inf):
-        return
-    allowed = f"above {above:g}" if below == math.inf else f"in ({above:g}, {below:g})"
-    raise ValueError(f"`{name}` must be {allowed}, got {value!r}: {advice}.")

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from prefix_rft_rllib.basics.old_names import renamed
-from prefix_rft_rllib.basics.shares import ceil_share, check_fraction
+from prefix_rft_rllib.basics.ranges import SHARE
+from prefix_rft_rllib.basics.shares import ceil_share
 from prefix_rft_rllib.core.shown_columns import shown_to
 from prefix_rft_rllib.core.token_draws import hash_uniform
 from prefix_rft_rllib.core.tokens import TokenColumns
@@ -97,7 +98,7 @@ class _Share(Keep):
     keep_fraction: float
 
     def __post_init__(self) -> None:
-        check_fraction("keep_fraction", self.keep_fraction)
+        SHARE.check("keep_fraction", self.keep_fraction)
 
 
 @dataclasses.dataclass(frozen=True)

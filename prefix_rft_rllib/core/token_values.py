@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Collection
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prefix_rft_rllib.basics.shares import check_fraction
+from prefix_rft_rllib.basics.ranges import real
 from prefix_rft_rllib.core.coefficients import Coefficient
 from prefix_rft_rllib.core.tokens import TokenColumns
 
@@ -125,10 +123,7 @@ class EntropyScaled(Value):
     power: float = -1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.power, bool) or not isinstance(self.power, Real):
-            raise ValueError(f"`power` must be a number, got {self.power!r}.")
-        if not math.isfinite(self.power):
-            raise ValueError(f"`power` must be finite, got {self.power!r}. SRFT uses -1 and 1.")
+        real().advising("SRFT uses -1 and 1.").check("power", self.power)
 
     @property
     def reads(self) -> Collection[str]:  # noqa: D102
@@ -160,9 +155,7 @@ class Probability(Value):
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        check_fraction("threshold", self.threshold)
-        if self.threshold == 0:
-            raise ValueError(f"`threshold` must be above 0, got {self.threshold}. TrSFT uses 0.1.")
+        real(above=0, most=1).advising("TrSFT uses 0.1.").check("threshold", self.threshold)
 
     def base(self, columns: TokenColumns, iteration: int) -> Tensor:  # noqa: D102
         return torch.ones_like(columns.advantage)
@@ -187,8 +180,7 @@ class PolicyShaped(Value):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.gamma, int | float) or not self.gamma > 0:
-            raise ValueError(f"`gamma` must be above 0, got {self.gamma!r}. LUFFY uses 0.1.")
+        real(above=0).advising("LUFFY uses 0.1.").check("gamma", self.gamma)
 
     def base(self, columns: TokenColumns, iteration: int) -> Tensor:  # noqa: D102
         return columns.advantage

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.basics.ranges import one_of
 from prefix_rft_rllib.core.shown_columns import check_reads, shown_to
 from prefix_rft_rllib.core.token_selection import All, Collectives, Keep, select_tokens
 from prefix_rft_rllib.core.token_values import Value
@@ -117,11 +118,6 @@ class SequenceMean(Scale):
         return is_region.sum(dim=1).to(torch.float64) * num_rows
 
 
-def _check_name(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """Credit for the tokens of one region.
@@ -141,8 +137,8 @@ class Rule:
     scale: Scale = dataclasses.field(default_factory=ConstantLength)
 
     def __post_init__(self) -> None:
-        _check_name("region", self.region, tuple(TRAINABLE_REGIONS))
-        _check_name("stream", self.stream, STREAMS)
+        one_of(TRAINABLE_REGIONS).check("region", self.region)
+        one_of(STREAMS).check("stream", self.stream)
         check_reads(self.value)
         check_reads(self.keep)
 

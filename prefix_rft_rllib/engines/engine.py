@@ -1,12 +1,13 @@
 """The interface of every generation engine."""
 
 import abc
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+
+from prefix_rft_rllib.basics.ranges import real, whole
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -21,6 +22,10 @@ NOT_FINITE = (
 
 class EngineBrokenError(RuntimeError):
     """The engine cannot be used any more, only a new one: in a new process if it hangs."""
+
+
+_TEMPERATURE = real(0).advising("Use 0 for greedy decoding, 1 to sample from the model as it is.")
+_TOP_P = real(above=0, most=1).advising("Use 1 to sample from all tokens.")
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,9 @@ class GenerationRequest:
                 "`prompt_ids` must hold at least one token id, got none. A model continues text: "
                 "start with its begin token if there is no prompt."
             )
-        if self.max_new_tokens < 1:
-            raise ValueError(f"`max_new_tokens` must be at least 1, got {self.max_new_tokens}.")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(
-                f"`temperature` must be finite and at least 0, got {self.temperature}. "
-                "Use 0 for greedy decoding, 1 to sample from the model as it is."
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"`top_p` must be in (0, 1], got {self.top_p}. Use 1 to sample from all tokens."
-            )
+        whole(1).check("max_new_tokens", self.max_new_tokens)
+        _TEMPERATURE.check("temperature", self.temperature)
+        _TOP_P.check("top_p", self.top_p)
 
 
 @dataclass(frozen=True)

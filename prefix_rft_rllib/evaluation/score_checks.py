@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from prefix_rft_rllib.basics.ranges import whole
 
 
 def finite(name: str, values: ArrayLike) -> np.ndarray:
@@ -59,11 +60,8 @@ def whole_numbers(name: str, values: ArrayLike) -> np.ndarray:
 
 def check_k(k: int, num_samples: int, what: str) -> None:
     """Check that k is in [1, num_samples]; `what` says whose attempts these are."""
-    if operator.index(k) < 1 or k > num_samples:
-        raise ValueError(
-            f"`k` is {k}, must be in [1, {num_samples}]: at most {what}. Take a smaller k, or "
-            "sample more attempts."
-        )
+    allowed = whole(1, num_samples)
+    allowed.advising(f"At most {what}: take a smaller k, or sample more attempts.").check("k", k)
 
 
 def check_rows(name: str, rows: Sequence[Sequence[object]]) -> int:
@@ -108,8 +106,5 @@ def checked_bounds(bounds: tuple[float, float], **scores: np.ndarray) -> tuple[f
 
 def check_num_resamples(num_resamples: int) -> None:
     """Check that there are enough resamples for the tails of a distribution."""
-    if operator.index(num_resamples) < 100:
-        raise ValueError(
-            f"`num_resamples` is {num_resamples}, must be at least 100: fewer say nothing about "
-            "the tails."
-        )
+    allowed = whole(100).advising("Fewer say nothing about the tails of a distribution.")
+    allowed.check("num_resamples", num_resamples)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from prefix_rft_rllib.basics.shares import check_at_least, check_coefficient, check_fraction
+from prefix_rft_rllib.basics.ranges import SHARE, real, whole
 from prefix_rft_rllib.core.prefix_sampling import PerGroup
 from prefix_rft_rllib.core.prefix_schedules import CosineLow, Uniform
 from prefix_rft_rllib.core.token_selection import BottomEntropy, Random, TopEntropy
@@ -123,7 +123,7 @@ def static_prefix_weight(*, weight: float = 0.001, num_schedule_iterations: int 
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_coefficient("weight", weight)
+    real(0).check("weight", weight)
     rule = Rule(region="prefix", stream="imitation", value=Constant(weight))
     return _ablation("static_prefix_weight", num_schedule_iterations, rule)
 
@@ -142,7 +142,7 @@ def rft_on_policy_clip(*, entropy_keep_fraction: float = 0.2) -> Method:
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_fraction("entropy_keep_fraction", entropy_keep_fraction)
+    SHARE.check("entropy_keep_fraction", entropy_keep_fraction)
     keep = TopEntropy(entropy_keep_fraction)
     return Method(name="rft_on_policy_clip", rules=(dataclasses.replace(RESPONSE_RULE, keep=keep),))
 
@@ -166,7 +166,7 @@ def uniform_schedule(
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_fraction("entropy_keep_fraction", entropy_keep_fraction)
+    SHARE.check("entropy_keep_fraction", entropy_keep_fraction)
     return Method(
         name="uniform_schedule",
         prefix_sampler=PerGroup(1, Uniform(low, high)),
@@ -176,6 +176,6 @@ def uniform_schedule(
 
 def _ablation(name: str, num_schedule_iterations: int, *rules: Rule) -> Method:
     """Prefix-RFT with other rules for the prefix."""
-    check_at_least("num_schedule_iterations", num_schedule_iterations, 1)
+    whole(1).check("num_schedule_iterations", num_schedule_iterations)
     window = CosineLow(num_iterations=num_schedule_iterations)
     return Method(name=name, prefix_sampler=PerGroup(1, window), rules=(RESPONSE_RULE, *rules))

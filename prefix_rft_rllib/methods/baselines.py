@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from prefix_rft_rllib.basics.shares import (
-    check_at_least,
-    check_coefficient,
-    check_flag,
-    check_fraction,
-)
+from prefix_rft_rllib.basics.ranges import FLAG, SHARE, real, whole
 from prefix_rft_rllib.core.advantages import GroupMeanStd
 from prefix_rft_rllib.core.coefficients import Complement, WarmupCosine
 from prefix_rft_rllib.core.demonstration_rows import EveryStep, OneRowPerGroup
@@ -67,7 +62,7 @@ def sft(*, num_rows_per_problem: int = 1) -> Method:
     Raises:
         ValueError: If `num_rows_per_problem` is not a positive integer.
     """
-    check_at_least("num_rows_per_problem", num_rows_per_problem, 1)
+    whole(1).check("num_rows_per_problem", num_rows_per_problem)
     return Method(
         name="sft",
         rules=(SFT_RULE,),
@@ -101,10 +96,10 @@ def sft_rft(
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_at_least("num_sft_iterations", num_sft_iterations, 1)
-    check_fraction("sft_warmup_fraction", sft_warmup_fraction)
+    whole(1).check("num_sft_iterations", num_sft_iterations)
+    SHARE.check("sft_warmup_fraction", sft_warmup_fraction)
     if sft_lr is not None:
-        check_coefficient("sft_lr", sft_lr)
+        real(0).check("sft_lr", sft_lr)
     num_warmup = 0 if sft_lr is None else round(sft_warmup_fraction * num_sft_iterations)
     first = Stage(
         method=sft(), num_iterations=num_sft_iterations, lr=sft_lr, num_warmup_iterations=num_warmup
@@ -123,7 +118,7 @@ def rl_with_sft_loss(*, sft_coeff: float = 1.0) -> Method:
     Returns:
         The method.
     """
-    check_coefficient("sft_coeff", sft_coeff)
+    real(0).check("sft_coeff", sft_coeff)
     sft_rule = Rule(
         region="demonstration", stream="imitation", value=Constant(sft_coeff), scale=TokenMean()
     )
@@ -151,7 +146,7 @@ def luffy(*, gamma: float = 0.1, clip: bool = False) -> Method:
     Raises:
         ValueError: If `gamma` is not above 0.
     """
-    check_flag("clip", clip)
+    FLAG.check("clip", clip)
     shaped = Rule(region="demonstration", stream="imitation", value=PolicyShaped(gamma))
     return Method(
         name="luffy",
@@ -181,8 +176,8 @@ def relift(*, buffer_size: int = 128, imitation_lr: float = 1e-6, clip: bool = F
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_coefficient("imitation_lr", imitation_lr)
-    check_flag("clip", clip)
+    real(0).check("imitation_lr", imitation_lr)
+    FLAG.check("clip", clip)
     return Method(
         name="relift",
         rules=(RESPONSE_RULE,),
@@ -220,9 +215,9 @@ def chord(
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_flag("phi", phi)
-    check_fraction("mu_peak", mu_peak)
-    check_fraction("mu_valley", mu_valley)
+    FLAG.check("phi", phi)
+    SHARE.check("mu_peak", mu_peak)
+    SHARE.check("mu_valley", mu_valley)
     mu = WarmupCosine(mu_peak, mu_valley, num_warmup_iterations, num_decay_iterations)
     grpo_rule = Rule(
         region="response",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from prefix_rft_rllib.basics.shares import check_at_least, check_fraction
+from prefix_rft_rllib.basics.ranges import SHARE, real, whole
 from prefix_rft_rllib.core.demonstration_rows import EveryStep
-from prefix_rft_rllib.core.surrogates import PPOClip, Surrogate, check_bound
+from prefix_rft_rllib.core.surrogates import PPOClip, Surrogate
 from prefix_rft_rllib.core.token_values import Constant, Probability, Value
 from prefix_rft_rllib.core.token_weights import Rule, TokenMean
 from prefix_rft_rllib.methods.method import Method
+
+_CLIP_HIGH = real(above=0, may_be_infinite=True).advising("It is a distance from 1, such as 0.28.")
 
 
 def dft(*, num_rows_per_problem: int = 1) -> Method:
@@ -47,7 +49,7 @@ def trsft(*, threshold: float = 0.1, num_rows_per_problem: int = 1) -> Method:
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_fraction("threshold", threshold)
+    SHARE.check("threshold", threshold)
     return _supervised("trsft", "imitation", Probability(threshold), num_rows_per_problem)
 
 
@@ -71,7 +73,7 @@ def psft(*, clip_high: float = 0.28, num_rows_per_problem: int = 1) -> Method:
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_bound("clip_high", clip_high, above=0.0, advice="it is a distance from 1, such as 0.28")
+    _CLIP_HIGH.check("clip_high", clip_high)
     return _supervised(
         "psft", "policy", Constant(1.0), num_rows_per_problem, PPOClip(0.2, clip_high)
     )
@@ -85,7 +87,7 @@ def _supervised(
     surrogate: Surrogate | None = None,
 ) -> Method:
     """The mean over all demonstration tokens of the global minibatch, and no rollouts."""
-    check_at_least("num_rows_per_problem", num_rows_per_problem, 1)
+    whole(1).check("num_rows_per_problem", num_rows_per_problem)
     rule = Rule(region="demonstration", stream=stream, value=value, scale=TokenMean())
     return Method(
         name=name,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from prefix_rft_rllib.basics.shares import check_at_least, check_coefficient
+from prefix_rft_rllib.basics.ranges import real, whole
 from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean
 from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows, EveryStep, NoRows
 from prefix_rft_rllib.core.objectives import Objective
@@ -38,8 +38,8 @@ class ImitationStep:
     lr: float = 1e-6
 
     def __post_init__(self) -> None:
-        check_at_least("buffer_size", self.buffer_size, 1)
-        check_coefficient("lr", self.lr)
+        whole(1).check("buffer_size", self.buffer_size)
+        real(0).check("lr", self.lr)
 
     @property
     def demonstration_rows(self) -> DemonstrationRows:
@@ -72,10 +72,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.num_iterations is not None:
-            check_at_least("num_iterations", self.num_iterations, 1)
+            whole(1).check("num_iterations", self.num_iterations)
         if self.lr is not None:
-            check_coefficient("lr", self.lr)
-        check_at_least("num_warmup_iterations", self.num_warmup_iterations, 0)
+            real(0).check("lr", self.lr)
+        whole(0).check("num_warmup_iterations", self.num_warmup_iterations)
         if self.lr is None and self.num_warmup_iterations:
             raise ValueError(
                 f"`num_warmup_iterations` ({self.num_warmup_iterations}) belongs to a stage's own "

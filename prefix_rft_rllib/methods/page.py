@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from prefix_rft_rllib.basics.markdown import table, with_links
 from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, Method
 from prefix_rft_rllib.methods.neighbours import FITTING, UNFITTING
 
@@ -61,7 +62,6 @@ optimizer; [pieces.md](pieces.md#state) says what else is kept and what starts a
 
 _SECTIONS = ("Args:", "Returns:", "Raises:")
 _SETTING = re.compile(r"(\w+): (.*)")
-_ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
 
 
 class Documentation(NamedTuple):
@@ -160,7 +160,7 @@ def methods_page(methods: Mapping[str, Callable[..., Method]] = METHODS) -> str:
     """
     documented = {name: documentation_of(function) for name, function in methods.items()}
     overview = [
-        (f"[`{name}`](#{name})", text.summary, _linked(text.source))
+        (f"[`{name}`](#{name})", text.summary, with_links(text.source))
         for name, text in documented.items()
     ]
     rows = [
@@ -170,10 +170,10 @@ def methods_page(methods: Mapping[str, Callable[..., Method]] = METHODS) -> str:
     parts = [
         INTRODUCTION,
         "## Overview",
-        _table(("method", "what it is", "source"), overview),
+        table(("method", "what it is", "source"), overview),
         *(_section(name, methods[name], text) for name, text in documented.items()),
         "## The ablations of the paper",
-        _table(("row", "method", "method_config"), rows),
+        table(("row", "method", "method_config"), rows),
         DATA_SETTINGS,
         neighbours(),
         SEARCH,
@@ -183,9 +183,9 @@ def methods_page(methods: Mapping[str, Callable[..., Method]] = METHODS) -> str:
 
 def neighbours() -> str:
     """The section on methods that are no functions of the package."""
-    rows = [(_linked(names), missing) for names, missing in UNFITTING]
-    table = _table(("method", "what is missing"), rows)
-    return f"{_linked(FITTING)}\n\n{table}"
+    rows = [(with_links(names), missing) for names, missing in UNFITTING]
+    missing = table(("method", "what is missing"), rows)
+    return f"{with_links(FITTING)}\n\n{missing}"
 
 
 def _section(name: str, function: Callable[..., Method], text: Documentation) -> str:
@@ -194,7 +194,7 @@ def _section(name: str, function: Callable[..., Method], text: Documentation) ->
         f"## `{name}`",
         text.summary,
         *text.description,
-        f"Source: {_linked(text.source)}",
+        f"Source: {with_links(text.source)}",
         f"```text\n{method}\n```",
     ]
     objectives = method.objectives()
@@ -206,21 +206,8 @@ def _section(name: str, function: Callable[..., Method], text: Documentation) ->
         (f"`{key}`", f"`{defaults[key].default!r}`", meaning)
         for key, meaning in text.settings.items()
     ]
-    parts.append(_table(("setting", "default", "meaning"), rows) if rows else "No settings.")
+    parts.append(table(("setting", "default", "meaning"), rows) if rows else "No settings.")
     return "\n\n".join(parts)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    lines_of_text = [f"| {' | '.join(line)} |" for line in cells]
-    lines_of_text[1] = f"|{'---|' * len(heads)}"
-    return "\n".join(lines_of_text)
-
-
-def _linked(source: str) -> str:
-    """The text with its arXiv numbers as links."""
-    return _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", source)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefix_rft_rllib.basics.shares import check_at_least, check_coefficient, check_fraction
+from prefix_rft_rllib.basics.ranges import SHARE, one_of, real, whole
 from prefix_rft_rllib.core.adaptive_schedule import Adaptive
 from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean, GroupMeanStd, TwoLevel
 from prefix_rft_rllib.core.prefix_sampling import PerGroup, WholeGroup
@@ -66,10 +66,8 @@ def prefix_rft(
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_fraction("entropy_keep_fraction", entropy_keep_fraction)
-    if advantage not in ADVANTAGES:
-        known = ", ".join(map(repr, ADVANTAGES))
-        raise ValueError(f"`advantage` must be one of {known}, got {advantage!r}.")
+    SHARE.check("entropy_keep_fraction", entropy_keep_fraction)
+    one_of(ADVANTAGES).check("advantage", advantage)
     window = _opening_window(low_start, low_end, high, num_schedule_iterations)
     return Method(
         name="prefix_rft",
@@ -115,7 +113,7 @@ def prefix_rft_adaptive(
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_fraction("entropy_keep_fraction", entropy_keep_fraction)
+    SHARE.check("entropy_keep_fraction", entropy_keep_fraction)
     window = Adaptive(
         target=target, width=width, gain=gain, max_step=max_step, rest_margin=rest_margin
     )
@@ -156,8 +154,8 @@ def uft(
     Raises:
         ValueError: If a setting is out of range.
     """
-    check_coefficient("imitation_coeff", imitation_coeff)
-    check_at_least("num_schedule_iterations", num_schedule_iterations, 1)
+    real(0).check("imitation_coeff", imitation_coeff)
+    whole(1).check("num_schedule_iterations", num_schedule_iterations)
     return Method(
         name="uft",
         prefix_sampler=WholeGroup(BinomialChunks(start, end, num_schedule_iterations, max_chunks)),
@@ -207,10 +205,10 @@ def _opening_window(
     low_start: float, low_end: float, high: float, num_schedule_iterations: int
 ) -> CosineLow:
     """The paper's window; errors name the settings of the methods."""
-    check_at_least("num_schedule_iterations", num_schedule_iterations, 1)
-    check_fraction("high", high)
+    whole(1).check("num_schedule_iterations", num_schedule_iterations)
+    SHARE.check("high", high)
     for name, low in (("low_start", low_start), ("low_end", low_end)):
-        check_fraction(name, low)
+        SHARE.check(name, low)
         if low > high:
             raise ValueError(f"`{name}` ({low}) must not be above `high` ({high}).")
     return CosineLow(low_start, low_end, high, num_schedule_iterations)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from prefix_rft_rllib.basics.ranges import whole
+
 REFUSED = {
     "lora_dropout": "has no effect: log probabilities have no dropout",
     "modules_to_save": "would train weights that are no adapters",
@@ -56,9 +58,7 @@ def lora_config(settings: Mapping[str, Any]) -> Any:
             f"`lora`: init_lora_weights={initialisation!r} changes the base model, which is the "
             f"reference and is not in checkpoints. Allowed: {KEEP_BASE}."
         )
-    rank = settings.get("r", 8)
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise ValueError(f"`lora`: r must be a whole number of at least 1, got {rank!r}.")
+    whole(1).check("lora['r']", settings.get("r", 8))
     try:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **settings})
     except (TypeError, ValueError) as error:

@@ -57,7 +57,7 @@ class RunRecorder:
         self._prints = not is_trial if config.progress is None else config.progress
         self._table = ProgressTable(sys.stdout) if self._prints else None
         self._run = RunDirectory(directory)
-        self._run.write_config(config.to_dict())
+        self._run.write_config(config.record())
 
     @property
     def prints(self) -> bool:

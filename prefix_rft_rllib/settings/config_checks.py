@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import gymnasium as gym
 
 from prefix_rft_rllib.core.losses import DEFAULT_CLIP
-from prefix_rft_rllib.core.lr_schedules import LR_SCHEDULES
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
-from prefix_rft_rllib.engines import ENGINES
 from prefix_rft_rllib.engines.sampling_options import refuse_here
 from prefix_rft_rllib.envs.settings import EnvSettings
 from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
 from prefix_rft_rllib.methods import Method
-from prefix_rft_rllib.rollouts.weight_transfer_choice import WEIGHT_TRANSFERS, planned_transfer
+from prefix_rft_rllib.rollouts.weight_transfer_choice import planned_transfer
 from prefix_rft_rllib.settings.gpu_shares import check_gpu_settings
-from prefix_rft_rllib.settings.settings import Settings
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
-PARALLELISMS = ("ddp", "fsdp")
+from prefix_rft_rllib.settings.settings import DECLARATIONS, Settings
 
 
 def check_config(config: Settings) -> None:
@@ -33,10 +24,9 @@ def check_config(config: Settings) -> None:
     Raises:
         ValueError: Naming the setting, its value, what is allowed and what to try.
     """
+    _check_ranges(config)
     if not config.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
         _check_staleness(config)
-    _check_ranges(config)
-    _check_names(config)
     check_gpu_settings(config)
     _check_sources(config)
     _check_combinations(config)
@@ -47,104 +37,11 @@ def check_config(config: Settings) -> None:
     _check_held_out(config)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _at_least_0(value: Any) -> bool:
-    return _is_number(value) and 0 <= value < math.inf
-
-
-def _are_betas(value: Any) -> bool:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        return False
-    return all(_is_number(beta) and 0 <= beta < 1 for beta in value)
-
-
 def _check_ranges(config: Settings) -> None:
-    whole = {
-        "group_size": 1,
-        "num_problems_per_iteration": 1,
-        "num_problems_per_minibatch": 1,
-        "num_epochs": 1,
-        "max_tokens_per_microbatch": 1,
-        "num_envs_per_env_runner": 1,
-        "held_out_num_samples": 1,
-        "lr_warmup_steps": 0,
-        "max_resampling_rounds": 0,
-        "num_logged_groups": 0,
-    }
-    for name, least in whole.items():
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            config._value_error(
-                f"`{name}` must be a whole number of at least {least}, got {value!r}."
-            )
-    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "lr": (
-            _at_least_0,
-            "a number of at least 0 (`lr_schedule`, `lr_warmup_steps` and `lr_schedule_steps` "
-            "change it over optimizer steps)",
-        ),
-        "temperature": (
-            lambda v: _at_least_0(v) and v > 0,
-            "above 0 (greedy rollouts of a group are all the same)",
-        ),
-        "top_p": (lambda v: _at_least_0(v) and 0 < v <= 1, "in (0, 1]"),
-        "clip_param": (lambda v: _at_least_0(v) and 0 < v < 1, "in (0, 1)"),
-        "clip_param_high": (
-            lambda v: v is None or (_at_least_0(v) and v > 0),
-            "above 0, or None for `clip_param`",
-        ),
-        "dual_clip": (lambda v: v is None or (_at_least_0(v) and v > 1), "above 1, or None"),
-        "entropy_coeff": (_at_least_0, "a number of at least 0"),
-        "kl_coeff": (_at_least_0, "a number of at least 0"),
-        "importance_weight_cap": (
-            lambda v: v in (None, "auto") or (_at_least_0(v) and v >= 1),
-            "at least 1, None for no importance weights, or 'auto'",
-        ),
-        "weight_decay": (_at_least_0, "a number of at least 0"),
-        "grad_clip": (lambda v: v is None or (_at_least_0(v) and v > 0), "above 0, or None"),
-        "adam_betas": (_are_betas, "two numbers in [0, 1)"),
-        "seed": (
-            lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**32,
-            "a whole number in [0, 2**32): problems, prefixes and tokens are drawn from it",
-        ),
-        "sample_timeout_s": (
-            lambda v: v is None or (_at_least_0(v) and v > 0),
-            "above 0, or None for no limit",
-        ),
-        "packing": (lambda v: v is None or isinstance(v, bool), "True, False or None"),
-        "activation_checkpointing": (lambda v: isinstance(v, bool), "True or False"),
-        "placement_timeout_s": (
-            lambda v: v is None or _at_least_0(v),
-            "a number of seconds, or None to wait without limit",
-        ),
-        "attn_implementation": (
-            lambda v: v is None or isinstance(v, str),
-            "a name that transformers knows ('sdpa', 'flash_attention_2'), or None",
-        ),
-    }
-    for name, (is_allowed, allowed) in checks.items():
-        value = getattr(config, name)
-        if not is_allowed(value):
-            config._value_error(f"`{name}` must be {allowed}, got {value!r}.")
-
-
-def _check_names(config: Settings) -> None:
-    for name, value, known in (
-        ("engine", config.engine, tuple(ENGINES)),
-        ("lr_schedule", config.lr_schedule, LR_SCHEDULES),
-        ("compute_dtype", config.compute_dtype, COMPUTE_DTYPES),
-        ("parallelism", config.parallelism, PARALLELISMS),
-        ("weight_transfer", config.weight_transfer, WEIGHT_TRANSFERS),
-    ):
-        if value not in known:
-            config._value_error(f"Unknown `{name}` {value!r}; known: {', '.join(known)}.")
-    for name in ("method_config", "engine_config"):
-        value = getattr(config, name)
-        if not isinstance(value, Mapping):
-            config._value_error(f"`{name}` must be a dict of keyword arguments, got {value!r}.")
+    for declaration in DECLARATIONS.values():
+        complaint = declaration.allowed.complaint(getattr(config, declaration.name))
+        if complaint is not None:
+            config._value_error(f"`{declaration.name}` {complaint}")
 
 
 def _check_sources(config: Settings) -> None:
@@ -216,11 +113,6 @@ def _check_lora(config: Settings) -> None:
 
     if config.lora is None:
         return
-    if not isinstance(config.lora, Mapping):
-        config._value_error(
-            f"`lora` must be a dict of keyword arguments of peft's LoraConfig, or None, got "
-            f"{config.lora!r}."
-        )
     lora_config(config.lora)
     if config.parallelism == "fsdp":
         config._value_error(
@@ -231,11 +123,6 @@ def _check_lora(config: Settings) -> None:
 
 def _check_staleness(config: Settings) -> None:
     staleness = config.max_weight_staleness
-    if isinstance(staleness, bool) or staleness not in (0, 1):
-        config._value_error(
-            f"`max_weight_staleness` must be 0 (on-policy) or 1 (the next iteration is sampled "
-            f"during the update), got {staleness!r}."
-        )
     if staleness == 0:
         return
     if config.num_env_runners == 0:

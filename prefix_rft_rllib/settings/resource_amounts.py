@@ -1,9 +1,8 @@
 """Whether numbers of processes, and what each asks for, are numbers that Ray can count."""
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
+from prefix_rft_rllib.basics.ranges import mapping, real, whole
 from prefix_rft_rllib.settings.placement import WHOLE
 from prefix_rft_rllib.settings.settings import Settings
 
@@ -28,9 +27,9 @@ def check_resource_amounts(config: Settings) -> None:
         ValueError: Naming the setting, its value and what is allowed.
     """
     for name in _COUNTS:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            config._value_error(f"`{name}` must be a whole number of at least 0, got {value!r}.")
+        complaint = whole(0).complaint(getattr(config, name))
+        if complaint is not None:
+            config._value_error(f"`{name}` {complaint}")
     for name in _AMOUNTS:
         value = getattr(config, name)
         if not (name == "num_cpus_per_learner" and value == "auto"):
@@ -42,10 +41,9 @@ def check_resource_amounts(config: Settings) -> None:
 def _check_custom(config: Settings, name: str, value: Any) -> None:
     if value is None and name == "custom_resources_per_learner":
         return  # RLlib's default
-    if not isinstance(value, Mapping):
-        config._value_error(
-            f"`{name}` must be a dict of resources' names to amounts, got {value!r}."
-        )
+    complaint = mapping("resources' names to amounts").complaint(value)
+    if complaint is not None:
+        config._value_error(f"`{name}` {complaint}")
     for resource, amount in value.items():
         if resource in ("CPU", "GPU"):
             config._value_error(
@@ -61,9 +59,9 @@ def _check_custom(config: Settings, name: str, value: Any) -> None:
 
 
 def _check_amount(config: Settings, what: str, value: Any) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < math.inf:
-        config._value_error(f"{what} must be a number of at least 0, got {value!r}.")
+    complaint = real(0).complaint(value)
+    if complaint is not None:
+        config._value_error(f"{what} {complaint}")
     if 0 < value < 1 / WHOLE:
         config._value_error(
             f"{what} ({value!r}) is less than Ray counts: use 0, or at least {1 / WHOLE:g}."

@@ -1,5 +1,6 @@
 """The settings of a run: their defaults, and what follows from them."""
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -10,13 +11,22 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib import methods
+from prefix_rft_rllib.basics.declarations import NEEDED, declarations
 from prefix_rft_rllib.basics.hub_models import hub_name, model_directory, pinned, with_revision
 from prefix_rft_rllib.core.surrogates import PPOClip
 from prefix_rft_rllib.envs.prompts.end_tokens import declared_end_ids
 from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
-from prefix_rft_rllib.envs.settings import EnvSettings
+from prefix_rft_rllib.envs.settings import ENV_DECLARATIONS, EnvSettings
 from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
 from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
+from prefix_rft_rllib.settings.running_settings import (
+    EnvRunnerSettings,
+    EvaluationSettings,
+    LearnerSettings,
+    ReportingSettings,
+    ResourceSettings,
+)
+from prefix_rft_rllib.settings.training_settings import DebuggingSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from ray.rllib.core.learner import Learner
@@ -37,7 +47,35 @@ class SharedModelFiles(Protocol):
         ...
 
 
-class Settings(AlgorithmConfig):
+SETTERS: dict[str, type] = {
+    "training": TrainingSettings,
+    "env_runners": EnvRunnerSettings,
+    "learners": LearnerSettings,
+    "evaluation": EvaluationSettings,
+    "reporting": ReportingSettings,
+    "resources": ResourceSettings,
+    "debugging": DebuggingSettings,
+}
+"""What each of RLlib's setters sets beside RLlib's own."""
+
+DECLARATIONS = {
+    declaration.name: declaration
+    for group in SETTERS.values()
+    for declaration in declarations(group)
+}
+"""All settings of this project, and those of RLlib that have another default or range here."""
+
+
+class Settings(
+    TrainingSettings,
+    EnvRunnerSettings,
+    LearnerSettings,
+    EvaluationSettings,
+    ReportingSettings,
+    ResourceSettings,
+    DebuggingSettings,
+    AlgorithmConfig,
+):
     """All settings with their defaults, and what follows from them; read by the whole package.
 
     `PrefixRFTConfig` adds what a user needs: setters and `validate`.
@@ -52,60 +90,9 @@ class Settings(AlgorithmConfig):
     @override(AlgorithmConfig)
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
-        # What is trained, and by which method.
-        self.model_path: str | None = None
-        self.model_revision: str | None = None
-        self.method: str | methods.Method = "prefix_rft"
-        self.method_config: dict[str, Any] = {}
-        self.group_size = 8
-        self.num_problems_per_iteration = 128
-        self.num_problems_per_minibatch = 64
-        self.max_resampling_rounds = 0
-        self.max_weight_staleness = 0
-        # Loss.
-        self.clip_param = 0.2
-        self.clip_param_high: float | None = None
-        self.dual_clip: float | None = None
-        self.entropy_coeff = 0.0
-        self.kl_coeff = 0.0
-        self.importance_weight_cap: float | str | None = "auto"
-        # Optimizer.
-        self.lr = 1e-6
-        self.num_epochs = 1
-        self.grad_clip = 1.0
-        self.grad_clip_by = "global_norm"
-        self.weight_decay = 0.0
-        self.adam_betas = (0.9, 0.999)
-        self.lr_schedule = "constant"
-        self.lr_warmup_steps = 0
-        self.lr_schedule_steps: int | None = None
-        # Memory and precision of the learner.
-        self.max_tokens_per_microbatch = 16384
-        self.compute_dtype = "float32"
-        self.attn_implementation: str | None = None
-        self.packing: bool | None = None
-        self.activation_checkpointing = False
-        self.parallelism = "ddp"
-        self.lora: dict[str, Any] | None = None
-        # Rollouts.
-        self.engine = "transformers"
-        self.engine_config: dict[str, Any] = {}
-        self.weight_transfer = "auto"
-        self.temperature = 1.0
-        self.top_p = 1.0
-        self.num_envs_per_env_runner = 4
-        # Held-out problems.
+        for declaration in DECLARATIONS.values():
+            setattr(self, declaration.name, copy.deepcopy(declaration.default))
         self.custom_evaluation_function = evaluate_held_out
-        self.held_out_num_samples = 8
-        # Where it runs.
-        self.placement_timeout_s: float | None = None
-        # Run directory.
-        self.run_dir: str | None = None
-        self.progress: bool | None = None
-        self.preflight = True
-        self.num_logged_groups = 2
-        # Draws are functions of the seed, so there is always one.
-        self.seed = 0
         # What RLlib's machinery needs for episodes of this kind.
         self.env_runner_cls = TokenEnvRunner
         self.batch_mode = "complete_episodes"
@@ -116,7 +103,6 @@ class Settings(AlgorithmConfig):
         self.broadcast_env_runner_states = False
         self._dont_auto_sync_env_runner_states = True
         self.max_requests_in_flight_per_env_runner = 2
-        self.sample_timeout_s = None
         self.evaluation_sample_timeout_s = 3600.0
         self.delay_between_env_runner_restarts_s = 1.0
 
@@ -217,6 +203,18 @@ class Settings(AlgorithmConfig):
         settings = super().to_dict()
         settings.pop("shared_inputs", None)
         return settings
+
+    def record(self) -> dict[str, Any]:
+        """All settings as `config.json` has them, defaults included.
+
+        Returns:
+            The declared settings in their order, then RLlib's; `env_config` with the defaults of
+            the environment.
+        """
+        settings = self.to_dict()
+        defaults = {key.name: key.default for key in ENV_DECLARATIONS if key.default is not NEEDED}
+        settings["env_config"] = defaults | self.env_settings()
+        return {name: settings[name] for name in DECLARATIONS} | settings
 
     @override(AlgorithmConfig)
     def get_state(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig, PreTrainedModel
 
+from prefix_rft_rllib.basics.ranges import one_of, whole
 from prefix_rft_rllib.engines.engine import (
     NOT_FINITE,
     Engine,
@@ -47,11 +48,9 @@ class TransformersEngineOptions:
     attn_implementation: str | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+        one_of(DTYPES).check("dtype", self.dtype)
         for name in ("max_batch_size", "max_batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            whole(1).check(name, getattr(self, name))
 
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> "TransformersEngineOptions":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from prefix_rft_rllib.basics.ranges import real
 from prefix_rft_rllib.engines.sampling_options import refuse_here
 
 WORKER_EXTENSION = "prefix_rft_rllib.engines.vllm.worker.VLLMWorkerExtension"
@@ -77,9 +78,7 @@ class VLLMEngineOptions:
     llm_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        value = self.timeout_s
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ValueError(f"`timeout_s` must be a number of seconds above 0, got {value!r}.")
+        real(above=0, may_be_infinite=True).check("timeout_s", self.timeout_s)
 
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> "VLLMEngineOptions":

@@ -1,0 +1,173 @@
+"""What the setters beside `config.training()` set: declared once, with range and meaning."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefix_rft_rllib.basics.declarations import setting
+from prefix_rft_rllib.basics.ranges import (
+    FLAG,
+    PATH,
+    TEXT,
+    Range,
+    mapping,
+    one_of,
+    optional,
+    real,
+    whole,
+)
+from prefix_rft_rllib.engines import ENGINES
+from prefix_rft_rllib.rollouts.weight_transfer_choice import WEIGHT_TRANSFERS
+
+PARALLELISMS = ("ddp", "fsdp")
+
+_ATTENTION = Range("a name that transformers knows ('sdpa', 'flash_attention_2')", TEXT.contains)
+
+
+@dataclass(init=False, repr=False, eq=False)
+class LearnerSettings:
+    """How learners hold and run the model (docs/learners.md)."""
+
+    attn_implementation: str | None = setting(
+        None,
+        optional(_ATTENTION, "for the model's own choice"),
+        "Implementation of attention.",
+        change='"flash_attention_2" on GPUs that have it installed.',
+    )
+    packing: bool | None = setting(
+        None,
+        optional(FLAG, "for where the attention has kernels for it"),
+        "Run the rows of a micro-batch as one, without padding.",
+        change="False to compare with padded rows.",
+    )
+    activation_checkpointing: bool = setting(
+        False,
+        FLAG,
+        "Recompute each layer in the backward pass: less memory, more time, the same gradients.",
+        change="True when long responses do not fit at the smallest micro-batch.",
+    )
+    parallelism: str = setting(
+        "ddp",
+        one_of(PARALLELISMS),
+        "How several learners share the work: with ddp each holds the whole model, with fsdp a "
+        "share of weights, gradients and optimizer state.",
+        change="fsdp when one learner cannot hold the model with AdamW's state.",
+    )
+    lora: dict[str, Any] | None = setting(
+        None,
+        optional(mapping("keyword arguments of peft's LoraConfig"), "to train all weights"),
+        "Train adapters instead of the weights.",
+        change="When memory is short; with a larger `lr`.",
+    )
+
+
+@dataclass(init=False, repr=False, eq=False)
+class EnvRunnerSettings:
+    """How responses are sampled."""
+
+    engine: str = setting(
+        "transformers",
+        one_of(ENGINES),
+        "What generates the responses (docs/engines.md).",
+        change="vllm for models above a few hundred million parameters (docs/engines.md).",
+    )
+    engine_config: dict[str, Any] = setting(
+        {},
+        mapping("keyword arguments of the engine"),
+        "Settings of the engine.",
+        change="For its batch sizes and memory (docs/engines.md).",
+    )
+    weight_transfer: str = setting(
+        "auto",
+        one_of(WEIGHT_TRANSFERS),
+        "How new weights reach the engines: object_store through Ray; nccl from GPU to GPU, ipc "
+        "inside one (engine vllm alone); auto directly where learners and env runners have GPUs, "
+        "else through Ray (docs/engines.md).",
+        change="object_store when a direct transfer makes trouble.",
+    )
+    temperature: float = setting(
+        1.0,
+        real(above=0).advising("Greedy rollouts of a group are all the same."),
+        "Sampling temperature; also that of the trained policy's log-probabilities.",
+        change="Lower for a model that rambles, higher if rollouts of a group are all alike.",
+        paper="1.0",
+    )
+    top_p: float = setting(
+        1.0,
+        real(above=0, most=1),
+        "Nucleus of the sampling distribution; log-probabilities are those before this "
+        'filter (docs/engines.md, "How tokens are drawn").',
+        change="Seldom: below 1 the sampled distribution is not the trained one.",
+        paper="1.0",
+    )
+    num_envs_per_env_runner: int = setting(
+        4,
+        whole(1),
+        "How many responses a runner verifies at the same time; generation is one batch whatever "
+        "it is.",
+        change="More on machines with many cores, if verification takes long.",
+    )
+    sample_timeout_s: float | None = setting(
+        None,
+        optional(real(above=0), "for no limit"),
+        "How long the driver waits for the runners' answers, in seconds: one that is silent for "
+        "longer is ended, and its rollouts are sampled again.",
+        change="On clusters where processes hang; well above the longest iteration.",
+    )
+
+
+@dataclass(init=False, repr=False, eq=False)
+class EvaluationSettings:
+    """How held-out problems are evaluated every `evaluation_interval` iterations."""
+
+    held_out_num_samples: int = setting(
+        8,
+        whole(1),
+        "k of avg@k and pass@k: samples per problem beside the greedy one.",
+        change="More for few problems (32 is usual for AIME).",
+    )
+
+
+@dataclass(init=False, repr=False, eq=False)
+class ReportingSettings:
+    """What a run shows and writes."""
+
+    run_dir: str | None = setting(
+        None,
+        optional(PATH, "for RLlib's default place"),
+        "Directory of the run (config, metrics, TensorBoard events, rollouts); under Tune always "
+        "the trial's directory.",
+        change="One directory of its own for every run.",
+    )
+    progress: bool | None = setting(
+        None,
+        optional(FLAG, "for yes, except under Tune"),
+        "Print one line per iteration.",
+        change="False in notebooks and services.",
+    )
+    preflight: bool = setting(
+        True,
+        FLAG,
+        "Grade all answers and demonstrations before training starts.",
+        change="False for data that has passed before and takes minutes.",
+    )
+    num_logged_groups: int = setting(
+        2,
+        whole(0),
+        "Groups per iteration of which all rollouts are logged with their per-token values; prefix "
+        "rollouts always are.",
+        change="More to study single problems; the files grow with it.",
+    )
+
+
+@dataclass(init=False, repr=False, eq=False)
+class ResourceSettings:
+    """What the run asks of a cluster."""
+
+    placement_timeout_s: float | None = setting(
+        None,
+        optional(real(0), "to wait without limit"),
+        "How long to wait for nodes that may still join the cluster, and for what others use, "
+        "before that is an error, in seconds; without limit with a message each minute. What a Ray "
+        "that the driver has started itself does not have is an error at once (docs/cluster.md).",
+        change="On clusters where a job that waits for long should end.",
+    )
