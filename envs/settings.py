@@ -155,7 +155,7 @@ class EnvSettings:
     filters: tuple[str, ...] = setting(
         (),
         texts(f"names, of {', '.join(FILTERS)}"),
-        "Problems to leave out (docs/problems.md#filters).",
+        "Problems to leave out (docs/problems.md#filters-and-counts).",
         change="When the preflight names problems that cannot be trained on.",
     )
     verifier: str = setting(

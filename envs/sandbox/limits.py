@@ -6,17 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from prefix_rft_rllib.basics.ranges import real, whole
-
 _MIB = 2**20
-_MOST = 2**31 - 1
-_RANGES = {
-    "timeout_s": real(0.05, _MOST),
-    "memory_mb": whole(64, _MOST),
-    "processes": whole(1, _MOST),
-    "files": whole(8, _MOST),
-    "file_mb": whole(0, _MOST),
-    "output_kb": whole(1, _MOST),
+_MINIMA = {
+    "timeout_s": 0.05,
+    "memory_mb": 64,
+    "processes": 1,
+    "files": 8,
+    "file_mb": 0,
+    "output_kb": 1,
 }
 
 
@@ -46,13 +43,18 @@ class SandboxLimits:
     output_kb: int = 4096
 
     def __post_init__(self) -> None:
-        for name, allowed in _RANGES.items():
-            allowed.check(name, getattr(self, name))
+        for name, minimum in _MINIMA.items():
+            value = getattr(self, name)
+            kinds = (int, float) if name == "timeout_s" else (int,)
+            is_number = isinstance(value, kinds) and not isinstance(value, bool)
+            if not is_number or not minimum <= value < 2**31:
+                what = "a number" if name == "timeout_s" else "a whole number"
+                raise ValueError(f"`{name}` must be {what} of at least {minimum}, got {value!r}.")
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> SandboxLimits:
         """Build the limits from plain data that holds them among other things."""
-        return cls(**{name: settings[name] for name in _RANGES if name in settings})
+        return cls(**{name: settings[name] for name in _MINIMA if name in settings})
 
     @property
     def memory_bytes(self) -> int:

@@ -112,7 +112,7 @@ def real(
     """
 
     def contains(value: Any) -> bool:
-        if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
+        if not isinstance(value, Real) or isinstance(value, bool) or value != value:  # NaN
             return False
         size: Any = value  # the type checker knows of no order among all real numbers
         return (

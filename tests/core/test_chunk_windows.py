@@ -207,8 +207,8 @@ def test_schedules_of_time_learn_nothing():
     [
         (lambda: BinomialChunks(start=95), r"`start` must be in \[0, 1\], got 95"),
         (lambda: BinomialChunks(end=-0.1), "`end` must be in"),
-        (lambda: BinomialChunks(num_iterations=0), "`num_iterations` must be an integer"),
-        (lambda: BinomialChunks(max_chunks=0), "`max_chunks` must be an integer of at least 1"),
+        (lambda: BinomialChunks(num_iterations=0), "`num_iterations` must be a whole number"),
+        (lambda: BinomialChunks(max_chunks=0), "`max_chunks` must be a whole number of at least 1"),
     ],
 )
 def test_chunks_that_make_no_sense_are_refused(make, message):

@@ -51,8 +51,14 @@ def test_coefficients_of_shares_stay_shares(peak, valley, warmup, decay, iterati
     [
         ({"peak": 50}, r"`peak` must be in \[0, 1\], got 50"),
         ({"valley": -0.1}, "`valley` must be in"),
-        ({"num_warmup_iterations": -1}, "`num_warmup_iterations` must be an integer of at least 0"),
-        ({"num_decay_iterations": 0}, "`num_decay_iterations` must be an integer of at least 1"),
+        (
+            {"num_warmup_iterations": -1},
+            "`num_warmup_iterations` must be a whole number of at least 0",
+        ),
+        (
+            {"num_decay_iterations": 0},
+            "`num_decay_iterations` must be a whole number of at least 1",
+        ),
     ],
 )
 def test_coefficients_that_make_no_sense_are_refused(settings, message):

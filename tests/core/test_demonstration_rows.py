@@ -32,7 +32,7 @@ def test_draws_depend_on_their_key_only():
 
 
 def test_a_row_count_below_one_is_refused():
-    with pytest.raises(ValueError, match="`num_rows` must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="`num_rows` must be a whole number of at least 1"):
         EveryStep(0)
 
 

@@ -162,5 +162,5 @@ def test_drawn_fractions_fill_the_window_of_their_iteration_evenly():
 def test_more_prefixes_than_rollouts_are_refused():
     with pytest.raises(ValueError, match=r"`num_prefix_rollouts` \(9\) must not be above"):
         plan_group(PerGroup(9, Fixed(0.5)), make_group())
-    with pytest.raises(ValueError, match="`num_prefix_rollouts` must be an integer"):
+    with pytest.raises(ValueError, match="`num_prefix_rollouts` must be a whole number"):
         PerGroup(0)

@@ -66,7 +66,7 @@ def test_draws_are_linear_between_the_ends():
         (lambda: Uniform(0.9, 0.1), r"`low` \(0.9\) must not be above `high` \(0.1\)"),
         (lambda: CosineLow(high=0.5), r"`start` \(0.95\) must not be above `high` \(0.5\)"),
         (lambda: CosineLow(start=0.1, end=0.5, high=0.2), "`end`"),
-        (lambda: CosineLow(num_iterations=0), "`num_iterations` must be an integer"),
+        (lambda: CosineLow(num_iterations=0), "`num_iterations` must be a whole number"),
     ],
 )
 def test_windows_that_make_no_sense_are_refused(make, message):

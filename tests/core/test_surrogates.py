@@ -139,19 +139,19 @@ def test_a_clip_without_bounds_clips_nothing_until_it_is_completed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PPOClip(0.0), r"`low` must be in \(0, 1\), got 0.0: it is the distance"),
+        (lambda: PPOClip(0.0), r"`low` must be in \(0, 1\), got 0.0\. It is the distance"),
         (lambda: PPOClip(20), r"`low` must be in \(0, 1\), got 20"),
         (lambda: PPOClip("0.2"), "`low` must be .* got '0.2'"),
         (lambda: PPOClip(True), "`low` must be .* got True"),
-        (lambda: PPOClip(0.2, -0.1), "`high` must be above 0, got -0.1"),
-        (lambda: PPOClip(0.2, float("nan")), "`high` must be above 0, got nan"),
-        (lambda: PPOClip(0.2, dual=0.5), "`dual` must be above 1, got 0.5: 3 is usual"),
+        (lambda: PPOClip(0.2, -0.1), "`high` must be a number above 0, got -0.1"),
+        (lambda: PPOClip(0.2, float("nan")), "`high` must be a number above 0, got nan"),
+        (lambda: PPOClip(0.2, dual=0.5), r"`dual` must be a number above 1, got 0.5\. 3 is usual"),
         (lambda: PPOClip(high=0.28), r"`high` \(0.28\) without `low`.*`clip_param_high`"),
         (lambda: PPOClip(dual=3.0), r"`dual` \(3.0\) without `low`"),
-        (lambda: CISPO(0.0), "`high` must be above 0"),
+        (lambda: CISPO(0.0), "`high` must be a number above 0"),
         (lambda: GSPO(0.0, 0.1), r"`low` must be in \(0, 1\)"),
         (lambda: GSPO(None, None), r"`low` must be in \(0, 1\), got None"),
-        (lambda: GSPO(0.1, 0.0), "`high` must be above 0"),
+        (lambda: GSPO(0.1, 0.0), "`high` must be a number above 0"),
     ],
 )
 def test_bounds_out_of_range_are_refused(make, message):

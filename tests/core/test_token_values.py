@@ -126,7 +126,9 @@ def test_a_schedule_multiplies_the_value_and_keeps_its_factor():
 
 @pytest.mark.parametrize("gamma", [0.0, -0.1, float("nan")])
 def test_a_gamma_that_makes_no_sense_is_refused(gamma):
-    with pytest.raises(ValueError, match=r"`gamma` must be above 0.*LUFFY uses 0\.1"):
+    with pytest.raises(
+        ValueError, match=r"`gamma` must be a finite number above 0.*LUFFY uses 0\.1"
+    ):
         PolicyShaped(gamma)
 
 

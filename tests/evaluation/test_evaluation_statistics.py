@@ -163,9 +163,12 @@ def test_spread_over_seeds_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pass_at_k([1], 4, 5), r"`k` is 5, must be in \[1, 4\]: at most the 4 attempts of"),
+        (
+            lambda: pass_at_k([1], 4, 5),
+            r"`k` must be .* in \[1, 4\], got 5\. At most the 4 attempts of",
+        ),
         (lambda: pass_at_k([1, 1], [8, 4], 5), "the 4 attempts of problem 1"),
-        (lambda: pass_at_k([1], 4, 0), r"`k` is 0, must be in \[1, 4\]"),
+        (lambda: pass_at_k([1], 4, 0), r"`k` must be a whole number in \[1, 4\], got 0"),
         (lambda: pass_at_k([], 4, 1), "`num_correct` must have one dimension and at least one"),
         (lambda: pass_at_k([5], 4, 1), r"`num_correct` of problem 0 is 5, must be in \[0, 4\]"),
         (lambda: pass_at_k([1, -1], 4, 1), "`num_correct` of problem 1 is -1"),
@@ -179,14 +182,20 @@ def test_spread_over_seeds_by_hand():
         (lambda: avg_at_k([[1, float("inf")]]), "`scores` must hold finite numbers, but entry 1"),
         (lambda: avg_at_k([[1, None]]), "`scores` must hold plain numbers"),
         (lambda: maj_at_k([["a"] * 4], [[1] * 4], 3), r"must divide the 4 .* one of \[1, 2, 4\]"),
-        (lambda: maj_at_k([["a"] * 4], [[1] * 4], 5), r"`k` is 5, must be in \[1, 4\]"),
+        (
+            lambda: maj_at_k([["a"] * 4], [[1] * 4], 5),
+            r"`k` must be a whole number in \[1, 4\], got 5",
+        ),
         (lambda: maj_at_k([["a"] * 4], [[1] * 3], 2), "`is_correct` must have the shape"),
         (lambda: maj_at_k([["a"]], [[0.5]], 1), "`is_correct` must hold 0 and 1 only"),
         (lambda: mean_with_interval([]), "`values` must have one dimension and at least one"),
         (lambda: mean_with_interval([[0.5]]), r"got shape \(1, 1\)"),
         (lambda: mean_with_interval([0.5, 2]), r"`values` must lie in `bounds` \[0, 1\], but ent"),
         (lambda: mean_with_interval([0.5], bounds=(1, 0)), "the smaller first, got"),
-        (lambda: mean_with_interval([0.5], num_resamples=9), "is 9, must be at least 100"),
+        (
+            lambda: mean_with_interval([0.5], num_resamples=9),
+            "must be a whole number of at least 100, got 9",
+        ),
         (lambda: spread_over_seeds([0.5]), "needs two or more"),
     ],
 )

@@ -160,12 +160,15 @@ def test_stages_have_no_stages():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_iterations": 0}, "`num_iterations` must be an integer of at least 1, got 0"),
-        ({"num_iterations": 2.5}, "`num_iterations` must be an integer"),
+        ({"num_iterations": 0}, "`num_iterations` must be a whole number of at least 1, got 0"),
+        ({"num_iterations": 2.5}, "`num_iterations` must be a whole number"),
         ({"lr": -1e-5}, "`lr` must be .*at least 0, got -1e-05"),
         ({"lr": float("nan")}, "`lr` must be"),
         ({"lr": "1e-5"}, "`lr` must be"),
-        ({"lr": 1e-5, "num_warmup_iterations": -1}, "`num_warmup_iterations` must be an integer"),
+        (
+            {"lr": 1e-5, "num_warmup_iterations": -1},
+            "`num_warmup_iterations` must be a whole number",
+        ),
         ({"num_warmup_iterations": 3}, r"`num_warmup_iterations` \(3\).*`lr_warmup_steps`"),
     ],
 )
@@ -177,8 +180,8 @@ def test_stages_that_make_no_sense_are_refused(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"buffer_size": 0}, "`buffer_size` must be an integer of at least 1"),
-        ({"buffer_size": 1.5}, "`buffer_size` must be an integer"),
+        ({"buffer_size": 0}, "`buffer_size` must be a whole number of at least 1"),
+        ({"buffer_size": 1.5}, "`buffer_size` must be a whole number"),
         ({"lr": -1.0}, "`lr` must be"),
         ({"lr": None}, "`lr` must be"),
     ],

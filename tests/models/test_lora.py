@@ -150,8 +150,8 @@ def test_recomputed_activations_give_the_same_gradients(tmp_path):
     ("settings", "message"),
     [
         ({"rank": 8}, "unknown setting 'rank'"),
-        ({"r": 0}, "r must be a whole number"),
-        ({"r": True}, "r must be a whole number"),
+        ({"r": 0}, r"lora\['r'\]` must be a whole number"),
+        ({"r": True}, r"lora\['r'\]` must be a whole number"),
         ({"lora_dropout": 0.1}, "no effect"),
         ({"modules_to_save": ["lm_head"]}, "no adapters"),
         ({"bias": "all"}, "no adapters"),

@@ -19,17 +19,26 @@ WRONG_TRAINING = {
     "num_epochs": (True, "`num_epochs` must be a whole number"),
     "max_tokens_per_microbatch": (0, "`max_tokens_per_microbatch` must be a whole number"),
     "lr_warmup_steps": (-1, "`lr_warmup_steps` must be a whole number of at least 0"),
-    "clip_param": (20, "`clip_param` must be in (0, 1), got 20"),
-    "clip_param_high": (0, "`clip_param_high` must be above 0"),
-    "dual_clip": (1.0, "`dual_clip` must be above 1"),
-    "entropy_coeff": (-0.1, "`entropy_coeff` must be a number of at least 0"),
-    "kl_coeff": (float("nan"), "`kl_coeff` must be a number of at least 0"),
-    "weight_decay": ("0", "`weight_decay` must be a number of at least 0, got '0'"),
-    "grad_clip": (-1.0, "`grad_clip` must be above 0, or None, got -1.0"),
+    "clip_param": (
+        20,
+        "`clip_param` must be in (0, 1), got 20. It is a share, not a percentage: use 0.2",
+    ),
+    "clip_param_high": (
+        0,
+        "`clip_param_high` must be a finite number above 0, or None for `clip_param`",
+    ),
+    "dual_clip": (1.0, "`dual_clip` must be a finite number above 1"),
+    "entropy_coeff": (-0.1, "`entropy_coeff` must be a finite number of at least 0"),
+    "kl_coeff": (float("nan"), "`kl_coeff` must be a finite number of at least 0"),
+    "weight_decay": ("0", "`weight_decay` must be a finite number of at least 0, got '0'"),
+    "grad_clip": (
+        -1.0,
+        "`grad_clip` must be a finite number above 0, or None for no clipping, got -1.0",
+    ),
     "adam_betas": ((0.9,), "`adam_betas` must be two numbers in [0, 1)"),
-    "lr_schedule": ("linear", "Unknown `lr_schedule` 'linear'; known: constant, cosine"),
+    "lr_schedule": ("linear", "`lr_schedule` must be one of 'constant', 'cosine', got 'linear'"),
     "lr_schedule_steps": (10, "`lr_schedule_steps` (10) has no effect"),
-    "compute_dtype": ("fp8", "Unknown `compute_dtype` 'fp8'; known: float32, bfloat16"),
+    "compute_dtype": ("fp8", "`compute_dtype` must be one of 'float32', 'bfloat16', got 'fp8'"),
     "model_path": (None, "`model_path` is not set"),
     # RLlib's own settings that are derived or unused here.
     "train_batch_size_per_learner": (64, "set `num_problems_per_iteration` (problems over all"),
@@ -64,7 +73,7 @@ def test_sampling_ahead_needs_remote_env_runners_and_rollouts():
 
 @pytest.mark.parametrize("lr", [None, -1e-3, [[0, 1e-3], [100, 1e-4]]])
 def test_the_learning_rate_is_one_number(lr):
-    assert "`lr` must be a number of at least 0" in error_of(config(lr=lr))
+    assert "`lr` must be a finite number of at least 0" in error_of(config(lr=lr))
 
 
 def test_an_unknown_method_config_key_lists_the_known_ones():
@@ -106,10 +115,10 @@ def test_a_cosine_schedule_needs_its_length():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"engine": "vlm"}, "Unknown `engine` 'vlm'; known: transformers"),
+        ({"engine": "vlm"}, "`engine` must be one of 'transformers', 'vllm', got 'vlm'"),
         ({"engine_config": 3}, "`engine_config` must be a dict"),
-        ({"temperature": 0.0}, "`temperature` must be above 0"),
-        ({"temperature": "hot"}, "`temperature` must be above 0"),
+        ({"temperature": 0.0}, "`temperature` must be a finite number above 0"),
+        ({"temperature": "hot"}, "`temperature` must be a finite number above 0"),
         ({"top_p": 1.5}, "`top_p` must be in (0, 1]"),
         ({"explore": False}, "`explore=False` is for evaluations"),
         ({"rollout_fragment_length": 10}, "`rollout_fragment_length` (10) has no effect"),

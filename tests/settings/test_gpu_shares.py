@@ -77,9 +77,15 @@ def test_two_learners_on_one_gpu_are_refused(runners, learners, runner, learner)
     ("settings", "part"),
     [
         (on_gpus(learner=2), "`num_gpus_per_learner` (2): a learner uses one GPU"),
-        (on_gpus(learner=-1), "`num_gpus_per_learner` must be a number of at least 0, got -1"),
-        (on_gpus(learner="1"), "`num_gpus_per_learner` must be a number of at least 0, got '1'"),
-        (on_gpus(learner=float("nan")), "`num_gpus_per_learner` must be a number"),
+        (
+            on_gpus(learner=-1),
+            "`num_gpus_per_learner` must be a finite number of at least 0, got -1",
+        ),
+        (
+            on_gpus(learner="1"),
+            "`num_gpus_per_learner` must be a finite number of at least 0, got '1'",
+        ),
+        (on_gpus(learner=float("nan")), "`num_gpus_per_learner` must be a finite number"),
         (on_gpus(runner=1.5), "`num_gpus_per_env_runner` (1.5) must be a whole number, or a"),
         (on_gpus(runner=2, learner=1), "is 2, but the engine 'transformers' uses 1"),
         (

@@ -48,10 +48,13 @@ def test_defaults_change_nothing_about_the_model():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"packing": "yes"}, "`packing` must be True, False or None, got 'yes'"),
+        (
+            {"packing": "yes"},
+            "`packing` must be True or False, or None for where the attention has kernels for it",
+        ),
         ({"activation_checkpointing": 1}, "`activation_checkpointing` must be True or False"),
         ({"attn_implementation": 2}, "`attn_implementation` must be a name"),
-        ({"parallelism": "zero"}, "Unknown `parallelism` 'zero'; known: ddp, fsdp"),
+        ({"parallelism": "zero"}, "`parallelism` must be one of 'ddp', 'fsdp', got 'zero'"),
         ({"lora": 8}, "`lora` must be a dict"),
         ({"lora": {"r": 8}, "parallelism": "fsdp"}, "`lora` with `parallelism='fsdp'`"),
     ],

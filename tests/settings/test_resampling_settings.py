@@ -9,7 +9,10 @@ from tests.small_configs import config, error_of
 @pytest.mark.parametrize("value", [0.99, 0, -1, "2", True, float("inf"), float("nan")])
 def test_a_cap_on_importance_weights_is_a_number_of_at_least_1(value):
     message = error_of(config(importance_weight_cap=value))
-    assert "`importance_weight_cap` must be at least 1, None for no importance" in message
+    assert (
+        "`importance_weight_cap` must be a finite number of at least 1, None for no importance"
+        in message
+    )
     config(importance_weight_cap=1).validate()
 
 

@@ -79,7 +79,7 @@ def test_a_fresh_config_may_be_validated_again_and_again():
             ),
             "`enable_rl_module_and_learner` (False) belongs to RLlib's old API stack",
         ),
-        (lambda c: c.debugging(seed=None), "`seed` must be a whole number in [0, 2**32)"),
+        (lambda c: c.debugging(seed=None), "`seed` must be a whole number in [0, 4294967295]"),
         (lambda c: c.debugging(seed=True), "got True"),
         (lambda c: c.debugging(seed=-1), "got -1"),
         (lambda c: c.debugging(seed=1.0), "got 1.0"),

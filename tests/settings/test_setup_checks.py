@@ -202,7 +202,7 @@ def test_unknown_engine_option_lists_the_known_ones(make_config):
 
 def test_wrong_engine_option_is_named(make_config):
     config = make_config().env_runners(engine_config={"dtype": "int4"})
-    assert "`dtype` must be one of float32" in error_of(config)
+    assert "`dtype` must be one of 'float32'" in error_of(config)
 
 
 def test_environment_whose_steps_are_no_tokens_is_refused(make_config):

@@ -248,7 +248,7 @@ def test_bad_construction_is_a_value_error():
     for eos, options, message in [
         ([], {}, "eos_token_ids"),
         ([VOCAB_SIZE], {}, "eos_token_ids"),
-        ([EOS], {"dtype": "int8"}, "float32, bfloat16, float16"),
+        ([EOS], {"dtype": "int8"}, "'float32', 'bfloat16', 'float16', got 'int8'"),
         ([EOS], {"max_batch_size": 0}, "max_batch_size"),
         ([EOS], {"max_batch_tokens": 0}, "max_batch_tokens"),
         ([EOS], {"batch_size": 3}, "batch_size.*max_batch_size"),

@@ -227,4 +227,4 @@ def test_a_conversation_needs_a_chat_template_unless_it_is_one_question(one, ref
 
 @pytest.mark.parametrize("fields", ["ver", "plain", 3])
 def test_an_unknown_preset_lists_the_known_ones(config, fields):
-    assert "form" in error_of(config, fields=fields)
+    assert "must be one of 'verl', 'luffy'" in error_of(config, fields=fields)

@@ -75,7 +75,10 @@ def test_a_source_has_its_own_fields_filters_and_prompts(config, write_rows, cha
     ("own", "expected"),
     [
         ({"filters": ["short"]}, "The data source 'a.jsonl' by itself: Unknown filter 'short'"),
-        ({"fields": "ver"}, "The data source 'a.jsonl' by itself: env_config['fields'] is 'ver'"),
+        (
+            {"fields": "ver"},
+            "The data source 'a.jsonl' by itself: env_config['fields'] must be one of 'verl'",
+        ),
         ({"prompt_template": "Solve"}, "does not contain {prompt}"),
         ({"verifier": "math"}, "has an entry with the keys ['data', 'verifier']. Allowed"),
         ({"extra_fields": "all"}, "must be a list of column names"),

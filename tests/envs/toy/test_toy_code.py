@@ -68,7 +68,7 @@ def test_demonstrations_pass_and_another_operation_does_not():
         ({"split": "test"}, "`split` must be one of"),
         ({"min_clauses": 6}, "`min_clauses` <= `max_clauses`"),
         ({"flawed_fraction": 30}, "use 0.3 for 30%"),
-        ({"num_problems": 0}, "`num_problems` must be at least 1"),
+        ({"num_problems": 0}, "`num_problems` must be a whole number of at least 1"),
         ({"num_problems": 10_000, "min_clauses": 1, "max_clauses": 1}, "more than the generator"),
     ],
 )
