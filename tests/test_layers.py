@@ -187,13 +187,6 @@ def test_a_planted_circle_between_environments_is_found(copy):
     assert any("circle" in fault and "row_forms" in fault for fault in faults_of(copy))
 
 
-def test_only_the_algorithm_knows_the_class_that_users_configure():
-    config = f"{PACKAGE}.prefix_rft_config"
-    paths = [path for folder in (PACKAGE, "envs") for path in files_of(folder)]
-    users = {str(path.relative_to(ROOT)) for path in paths if config in imports_of(path)}
-    assert users == {f"{PACKAGE}/__init__.py", f"{PACKAGE}/prefix_rft.py"}
-
-
 def test_the_package_imports_no_example_benchmark_or_test():
     for path in HOUSE.files():
         tops = {module.split(".")[0] for module in HOUSE.imports_of(path)}

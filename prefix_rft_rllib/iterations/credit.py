@@ -8,12 +8,12 @@ from prefix_rft_rllib.basics.random_draws import stable_hash, uniform
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.methods import Method
-from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.settings.settings import Settings
 
 
 def learner_rows(
-    config: PrefixRFTConfig, method: Method, groups: Sequence[Group], iteration: int
+    config: Settings, method: Method, groups: Sequence[Group], iteration: int
 ) -> list[SingleAgentEpisode]:
     """Credit complete groups and deal them to global minibatches.
 
@@ -95,14 +95,14 @@ def _demonstration_episodes(
     ]
 
 
-def _logged_groups(config: PrefixRFTConfig, groups: Sequence[Group]) -> set[int]:
+def _logged_groups(config: Settings, groups: Sequence[Group]) -> set[int]:
     """Groups to log in full: those with signal first, so that weights are there to be seen."""
     ranked = sorted(groups, key=lambda group: (not group.has_signal, group.group_id))
     return {group.group_id for group in ranked[: config.num_logged_groups]}
 
 
 def imitation_rows(
-    config: PrefixRFTConfig, groups: Sequence[Group], iteration: int
+    config: Settings, groups: Sequence[Group], iteration: int
 ) -> list[SingleAgentEpisode]:
     """The rows of a separate step on demonstrations: one global minibatch.
 

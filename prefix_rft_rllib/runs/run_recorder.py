@@ -17,8 +17,8 @@ from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.runs.progress import ProgressTable
 from prefix_rft_rllib.runs.rollout_records import RolloutRecord
 from prefix_rft_rllib.runs.run_directory import RunDirectory
-from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.runs.user_metrics import user_metrics
+from prefix_rft_rllib.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 

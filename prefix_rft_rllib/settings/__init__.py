@@ -1,1 +1,1 @@
-"""Between what a user sets and a run that may start: what settings there are, and their checks."""
+"""What lies between the settings of a user and a run that may start."""
