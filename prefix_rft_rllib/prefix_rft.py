@@ -7,8 +7,6 @@ One iteration, and the process in which each stop lies (docs/data_path.md has th
     env runners             reset ──► roll out ──► verify                 │
                                         ▲                                 │
     learners                            └── new weights ◄── step ◄── weigh, loss
-
-What later iterations learn from earlier ones beside the weights is `iterations.carried_over`.
 """
 
 import contextlib
@@ -157,7 +155,8 @@ class PrefixRFT(Algorithm):
     def training_step(self) -> None:
         """One iteration; the stops of docs/data_path.md, in their order."""
         with self._timed(TRAINING_STEP_TIMER, metrics.ITERATION_TIME):
-            plan = self._plan_step()  # stage, problems, prefix lengths, demonstration rows
+            plan = self._plan(self.iteration)  # stage, problems, prefixes, demonstration rows
+            self._feedback = plan.feedback
             groups = self._sample_groups(plan)  # reset, roll out, reward
             self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
             with engines_asleep(self.config, self.learner_group, self.env_runners):
@@ -178,11 +177,6 @@ class PrefixRFT(Algorithm):
                 f"`run_dir` is not set, and RLlib's own place cannot be written: {error}. Use "
                 "config.reporting(run_dir='...')."
             ) from error
-
-    def _plan_step(self) -> IterationPlan:
-        plan = self._plan(self.iteration)
-        self._feedback = plan.feedback
-        return plan
 
     def _plan(self, iteration: int) -> IterationPlan:
         """The plan of an iteration after the rewards that are known; a new stage starts anew."""

@@ -59,34 +59,28 @@ RULES = {
         {"basics", "metrics", "envs", "core", "rollouts"}, {"numpy", "ray", "scipy"}
     ),
     "settings": Rule(
-        {"basics", "metrics", "engines", "envs", "core", "methods", "models", "rollouts"}
-        | {"learners", "evaluation"},
-        {"gymnasium", "pyarrow", "ray", "transformers"},
+        {"basics", "engines", "envs", "core", "methods", "models", "rollouts", "learners"}
+        | {"evaluation"},
+        {"gymnasium", "ray", "transformers"},
     ),
     "iterations": Rule(
-        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings"}, {"numpy", "ray"}
+        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings"}, {"ray"}
     ),
     "transfers": Rule(
-        {"basics", "metrics", "engines", "envs", "core", "methods", "models", "rollouts"}
-        | {"learners", "settings"},
+        {"basics", "engines", "envs", "methods", "models", "rollouts", "learners", "settings"},
         {"ray", "torch"},
     ),
     "runs": Rule(
-        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings", "iterations"},
-        {"numpy", "pyarrow", "ray", "tensorboard"},
+        {"basics", "metrics", "envs", "core", "rollouts", "settings", "iterations"},
+        {"numpy", "pyarrow", "ray", "tensorboard", "torch"},
     ),
-    "reports": Rule({"basics", "metrics", "runs"}, {"numpy"}),
+    "reports": Rule({"basics", "metrics", "runs"}, set()),
     "preflight": Rule({"basics", "envs"}, set()),
     "verify": Rule({"basics", "envs"}, {"tqdm"}),
-    "prefix_rft_config": Rule(
-        {"basics", "engines", "envs", "core", "methods", "rollouts", "settings", "evaluation"}
-        | {"transfers", "prefix_rft"},
-        {"ray"},
-    ),
+    "prefix_rft_config": Rule({"engines", "methods", "settings", "prefix_rft"}, {"ray"}),
     "prefix_rft": Rule(
-        {"basics", "metrics", "envs", "core", "methods", "models", "rollouts", "learners"}
-        | {"evaluation", "settings", "iterations", "transfers", "runs", "preflight"}
-        | {"prefix_rft_config"},
+        {"metrics", "core", "envs", "rollouts", "settings", "iterations", "transfers", "runs"}
+        | {"preflight", "prefix_rft_config"},
         {"ray"},
     ),
 }

@@ -46,7 +46,7 @@ _MOVED_INTO = {
         "score_checks": "score_checks",
     },
     "settings": {
-        "derived_settings": "derived_settings",
+        "derived_settings": "settings",
         "config_checks": "config_checks",
         "setup_checks": "setup_checks",
         "gpu_shares": "gpu_shares",
@@ -173,6 +173,7 @@ MOVED = {
 OLD_PACKAGES = (f"{PACKAGE}.connectors", f"{PACKAGE}.torch")
 """Packages all of whose modules have moved."""
 RENAMED = {
+    f"{PACKAGE}.derived_settings": {"DerivedSettings": "Settings"},
     f"{PACKAGE}.feedback": {"Feedback": "CarriedOver"},
     f"{PACKAGE}.samplers": {"OneAhead": "SamplingAhead", "Sampler": "GroupSource"},
     f"{PACKAGE}.torch.torch_optimizers_learner": {"TorchOptimizersLearner": "ObjectivesLearner"},
