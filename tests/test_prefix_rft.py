@@ -177,7 +177,7 @@ def test_the_saved_model_gives_the_engines_greedy_responses_with_plain_transform
         {name: state[name].numpy() for name in run.weights[3]}, run.weights[NUM_ITERATIONS]
     )
     problems = local_algo.problem_set.train
-    groups = local_algo._plan_step().groups()
+    groups = local_algo._plan(local_algo.iteration).groups()
     plan = [r for g in groups for r in g.planned if not r.has_prefix][::3]
     episodes = local_algo.sample_rollouts(plan, temperature=0.0)
     by_id = {problem.problem_id: problem for problem in problems}
