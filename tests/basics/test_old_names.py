@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -71,6 +72,20 @@ def test_unknown_names_of_old_modules_and_of_the_package_are_errors():
         prefix_rft_rllib.nothing_of_it  # noqa: B018
     with pytest.raises(ModuleNotFoundError, match="nothing_of_it"):
         importlib.import_module("prefix_rft_rllib.nothing_of_it")
+
+
+def test_a_function_that_has_the_name_of_an_old_module_can_still_be_called(monkeypatch):
+    from prefix_rft_rllib import envs
+
+    function = envs.answer_cut
+    monkeypatch.setattr(envs, "answer_cut", function)  # put back afterwards
+    monkeypatch.delitem(sys.modules, "prefix_rft_rllib.envs.answer_cut", raising=False)
+    with pytest.warns(DeprecationWarning, match="has moved"):
+        importlib.import_module("prefix_rft_rllib.envs.answer_cut")
+    with pytest.raises(TypeError) as caught:
+        envs.answer_cut()
+    with pytest.raises(TypeError, match=re.escape(str(caught.value))):
+        function()
 
 
 def test_pickles_that_name_old_modules_load():
