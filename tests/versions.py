@@ -1,7 +1,7 @@
 """Versions of the packages that setup.py names.
 
-python tests/versions.py installed    # what this interpreter has
-python tests/versions.py lowest       # the lowest allowed, as constraints for pip
+`python tests/versions.py installed` prints what this interpreter has,
+`python tests/versions.py lowest` the lowest allowed, as constraints for pip.
 """
 
 import ast
