@@ -22,7 +22,7 @@ setup(
         "ray[rllib]>=2.58,<2.61",
         "torch>=2.11,<2.15",
         "transformers>=5.16.1,<5.25",
-        "gymnasium==1.2.2",
+        "gymnasium>=1.2.2,<1.5",
         "math-verify>=0.9,<0.10",
         "mpmath>=1.3,<1.5",
         "tensorboard>=2.21,<3",
