@@ -138,7 +138,7 @@ class CodeVerifier(SharedVerifier):
     ) -> None:
         one_of(EXTRACTIONS).check("extract", extract)
         one_of(ISOLATIONS).check("isolation", isolation)
-        real(0, below=1).check("tolerance", tolerance)
+        real(0, below=1).advising("0 compares exactly.").check("tolerance", tolerance)
         if num_workers is None:
             num_workers = default_num_workers()
         whole(1).check("num_workers", num_workers)
