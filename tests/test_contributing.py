@@ -9,9 +9,8 @@ import torch
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.core.losses import DEFAULT_CLIP, policy_loss
-from prefix_rft_rllib.core.token_values import PolicyShaped
 from prefix_rft_rllib.core.token_weights import prepare_weights
-from prefix_rft_rllib.methods import build
+from prefix_rft_rllib.methods import PolicyShaped, build
 from prefix_rft_rllib.methods.page import methods_page
 from tests.algorithm_runs import weights_of
 from tests.token_batches import make_columns
@@ -37,6 +36,11 @@ def example(monkeypatch):
     exec(code_block(), namespace)
     assert methods.METHODS.keys() - known.keys() == {NAME}
     return namespace[NAME]
+
+
+def test_the_example_needs_one_import_of_the_package():
+    imports = re.findall(r"^(?:from|import) (\S+)", code_block(), re.MULTILINE)
+    assert imports == ["prefix_rft_rllib.methods"]
 
 
 def test_the_example_leaves_the_registry_as_it_was():

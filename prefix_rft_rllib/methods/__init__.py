@@ -1,7 +1,8 @@
 """Every training method as a value made of small pieces.
 
 Each function named in `METHODS` returns a `Method`; `build` makes one from the name and the plain
-settings of a config. A new method is a new function, listed there.
+settings of a config. A new method is a new function, listed there. The pieces that it is made of
+can be imported from here too (`docs/pieces.md` says what each does).
 """
 
 from __future__ import annotations
@@ -10,6 +11,40 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prefix_rft_rllib.core.adaptive_schedule import Adaptive
+from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean, GroupMeanStd, TwoLevel
+from prefix_rft_rllib.core.coefficients import Coefficient, Complement, WarmupCosine
+from prefix_rft_rllib.core.demonstration_rows import (
+    DemonstrationRows,
+    EveryStep,
+    NoRows,
+    OneRowPerGroup,
+)
+from prefix_rft_rllib.core.prefix_sampling import Never, PerGroup, PrefixSampler, WholeGroup
+from prefix_rft_rllib.core.prefix_schedules import (
+    BinomialChunks,
+    ChunkWindow,
+    CosineLow,
+    Fixed,
+    Schedule,
+    TimedSchedule,
+    Uniform,
+    UniformWindow,
+    Window,
+)
+from prefix_rft_rllib.core.surrogates import CISPO, GSPO, NoClip, PPOClip, Surrogate
+from prefix_rft_rllib.core.token_selection import All, BottomEntropy, Keep, Random, TopEntropy
+from prefix_rft_rllib.core.token_values import (
+    Constant,
+    EntropyScaled,
+    PolicyShaped,
+    Probability,
+    Scheduled,
+    TrajectoryAdvantage,
+    Uncertainty,
+    Value,
+)
+from prefix_rft_rllib.core.token_weights import ConstantLength, Rule, Scale, SequenceMean, TokenMean
 from prefix_rft_rllib.methods.ablations import (
     PAPER_ROWS,
     bottom_entropy,
@@ -31,8 +66,16 @@ from prefix_rft_rllib.methods.baselines import (
     sft_rft,
 )
 from prefix_rft_rllib.methods.imitation import dft, psft, trsft
-from prefix_rft_rllib.methods.method import ActiveStage, ImitationStep, Method, Stage
-from prefix_rft_rllib.methods.prefix import dr_po, prefix_rft, prefix_rft_adaptive, uft
+from prefix_rft_rllib.methods.method import SFT_RULE, ActiveStage, ImitationStep, Method, Stage
+from prefix_rft_rllib.methods.prefix import (
+    GRPO_RULE,
+    RESPONSE_RULE,
+    dr_po,
+    prefix_rft,
+    prefix_rft_adaptive,
+    prefix_rule,
+    uft,
+)
 
 METHODS: dict[str, Callable[..., Method]] = {
     function.__name__: function
@@ -65,13 +108,65 @@ METHODS: dict[str, Callable[..., Method]] = {
 
 __all__ = [
     "METHODS",
+    "CISPO",
+    "GRPO_RULE",
+    "GSPO",
     "PAPER_ROWS",
+    "RESPONSE_RULE",
+    "SFT_RULE",
     "ActiveStage",
+    "Adaptive",
+    "All",
+    "BinomialChunks",
+    "BottomEntropy",
+    "ChunkWindow",
+    "Coefficient",
+    "Complement",
+    "Constant",
+    "ConstantLength",
+    "CosineLow",
+    "DemonstrationRows",
+    "EntropyScaled",
+    "EveryStep",
+    "Fixed",
+    "GroupAdvantage",
+    "GroupMean",
+    "GroupMeanStd",
     "ImitationStep",
+    "Keep",
     "Method",
+    "Never",
+    "NoClip",
+    "NoRows",
+    "OneRowPerGroup",
+    "PPOClip",
+    "PerGroup",
+    "PolicyShaped",
+    "PrefixSampler",
+    "Probability",
+    "Random",
+    "Rule",
+    "Scale",
+    "Schedule",
+    "Scheduled",
+    "SequenceMean",
     "Stage",
+    "Surrogate",
+    "TimedSchedule",
+    "TokenMean",
+    "TopEntropy",
+    "TrajectoryAdvantage",
+    "TwoLevel",
+    "Uncertainty",
+    "Uniform",
+    "UniformWindow",
+    "Value",
+    "WarmupCosine",
+    "WholeGroup",
+    "Window",
     "build",
     "by_name",
+    "prefix_rule",
     *METHODS,
 ]
 

@@ -11,17 +11,17 @@ import torch
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.core.adaptive_schedule import Adaptive
-from prefix_rft_rllib.core.advantages import GroupAdvantage, GroupMean
+from prefix_rft_rllib.core.advantages import GroupAdvantage
 from prefix_rft_rllib.core.coefficients import Coefficient
-from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows, OneRowPerGroup
+from prefix_rft_rllib.core.demonstration_rows import DemonstrationRows
 from prefix_rft_rllib.core.prefix_sampling import PrefixSampler
 from prefix_rft_rllib.core.prefix_schedules import Schedule
-from prefix_rft_rllib.core.surrogates import CISPO, GSPO, Surrogate
+from prefix_rft_rllib.core.surrogates import Surrogate
 from prefix_rft_rllib.core.token_selection import Keep
 from prefix_rft_rllib.core.token_values import Value
 from prefix_rft_rllib.core.token_weights import Rule, Scale, prepare_weights, token_values
 from prefix_rft_rllib.core.tokens import TRAINABLE_REGIONS
-from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, ImitationStep, Method, Stage, build, rft
+from prefix_rft_rllib.methods import METHODS, PAPER_ROWS, ImitationStep, Stage, build, rft
 from prefix_rft_rllib.methods.neighbours import UNFITTING
 from prefix_rft_rllib.methods.page import documentation_of, main, methods_page
 from tests.token_batches import make_columns
@@ -171,6 +171,15 @@ def test_the_page_of_pieces_names_every_piece():
         assert f"`{region}`" in text
 
 
+def test_methods_give_every_piece_and_its_base_class():
+    names = {base.__name__ for base in BASES}.union(*map(pieces_of, BASES)) | {"Rule", "Adaptive"}
+    assert names <= set(methods.__all__)
+    for name in methods.__all__:
+        assert hasattr(methods, name), name
+    for base in BASES:
+        assert getattr(methods, base.__name__) is base
+
+
 @pytest.mark.parametrize("name", ["methods.md", "pieces.md"])
 def test_links_between_pages_lead_somewhere(name):
     text = (DOCS / name).read_text(encoding="utf-8")
@@ -193,8 +202,8 @@ def made_neighbours() -> dict:
     """What the page's example makes, with the names that it uses."""
     code = re.search(r"^```python\n(.*?)^```$", NEIGHBOURS, re.MULTILINE | re.DOTALL).group(1)
     names = {"dataclasses": dataclasses, "statistics": statistics, "methods": methods}
-    pieces = (CISPO, GSPO, GroupMean, Method, OneRowPerGroup, Rule, Value)
-    namespace = {"__name__": "example", **names} | {piece.__name__: piece for piece in pieces}
+    pieces = {name: getattr(methods, name) for name in methods.__all__}
+    namespace = {"__name__": "example", **names, **pieces}
     exec(code, namespace)
     return namespace
 
