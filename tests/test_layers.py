@@ -46,7 +46,7 @@ RULES = {
     "core": Rule({"basics"}, {"numpy", "torch"}),
     "methods": Rule({"basics", "core"}, set()),
     "models": Rule(
-        {"basics", "core", "envs"},
+        {"basics", "engines", "core", "envs"},
         {"huggingface_hub", "numpy", "peft", "safetensors", "torch", "transformers"},
     ),
     "rollouts": Rule(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from prefix_rft_rllib.basics.text import first_of
+from prefix_rft_rllib.engines.tied_weights import names_by_tensor
 
 _MAX_NAMES_SHOWN = 8
 
@@ -21,9 +22,9 @@ def copy_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> No
             values. The model is unchanged then.
     """
     complete = complete_weights(model, state_dict)
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     with torch.no_grad():
-        for first, *_ in _names_by_tensor(model):
+        for first, *_ in names_by_tensor(own):
             own[first].copy_(complete[first])
 
 
@@ -42,9 +43,10 @@ def complete_weights(
     Raises:
         ValueError: As for `copy_weights`.
     """
-    tied_names = _names_by_tensor(model)
+    own = model.state_dict(keep_vars=True)
+    tied_names = names_by_tensor(own)
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    problems = _shape_problems(model.state_dict(), tied_names, shapes)
+    problems = _shape_problems(own, tied_names, shapes)
     different = _different_ties(tied_names, state_dict)
     _refuse(model, problems | {"tied in the model but different here": different})
     complete: dict[str, torch.Tensor] = {}
@@ -64,15 +66,8 @@ def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Non
     Raises:
         ValueError: For missing or unexpected names, or wrong shapes.
     """
-    _refuse(model, _shape_problems(model.state_dict(), _names_by_tensor(model), shapes))
-
-
-def _names_by_tensor(model: nn.Module) -> list[list[str]]:
-    """The state dict's names, those of one tensor together."""
-    names_of: dict[int, list[str]] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        names_of.setdefault(id(tensor), []).append(name)
-    return list(names_of.values())
+    own = model.state_dict(keep_vars=True)
+    _refuse(model, _shape_problems(own, names_by_tensor(own), shapes))
 
 
 def _shape_problems(

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefix_rft_rllib.models.state_arrays import as_array, memory_of, state_to_tensors
+from prefix_rft_rllib.engines.lm_of_config import lm_of_config, outline_of_config
+from prefix_rft_rllib.engines.tied_weights import names_by_tensor
+from prefix_rft_rllib.models.state_arrays import as_array, state_to_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -47,16 +49,12 @@ class SentWeights:
         """
         arrays: dict[str, np.ndarray] = {}
         tied: dict[str, str] = {}
-        first_name: dict[Any, str] = {}
-        for name, value in lm.state_dict().items():
-            first = first_name.setdefault(memory_of(name, value), name)
-            if first != name:
-                tied[name] = first
-                continue
-            arrays[name] = as_array(_shortest(value))
+        state = lm.state_dict()
+        for first, *others in names_by_tensor(state):
+            arrays[first] = as_array(_shortest(state[first]))
+            tied |= dict.fromkeys(others, first)
         sent = cls(arrays, tied, lm.generation_config)
-        with torch.device("meta"):
-            expected = _from_config(lm.config, None).state_dict()
+        expected = outline_of_config(lm.config).state_dict()
         shapes = {name: tuple(value.shape) for name, value in expected.items()}
         found = {name: sent.array(name).shape for name in (*arrays, *tied)}
         differing = sorted(dict(shapes.items() ^ found.items()))
@@ -90,9 +88,7 @@ class SentWeights:
         Raises:
             ImportError, ValueError: If the model does not have that attention here.
         """
-        # The random initial weights are overwritten: the caller's generator stays as it was.
-        with torch.random.fork_rng(devices=[]):
-            lm = _from_config(config, attn_implementation)
+        lm = lm_of_config(config, dtype=torch.float32, attn_implementation=attn_implementation)
         own = lm.state_dict()
         assert own.keys() == {*self.arrays, *self.tied}, "checked by the sender"
         for name, value in own.items():
@@ -129,16 +125,6 @@ def build_received(model_path: str, attn_implementation: str | None) -> Any:
         return None
     config, weights = _received[model_path]
     return weights.build(config, attn_implementation)
-
-
-def _from_config(config: "PretrainedConfig", attn_implementation: str | None) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    # `from_config` writes dtype and attention into the configuration it is given.
-    own = copy.deepcopy(config)
-    return AutoModelForCausalLM.from_config(
-        own, dtype=torch.float32, attn_implementation=attn_implementation
-    )
 
 
 def _shortest(value: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from prefix_rft_rllib.engines.tied_weights import names_by_tensor
 
 
 def state_to_arrays(state_dict: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -36,14 +38,10 @@ def state_views(state_dict: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         Arrays by name, which change with the next optimizer step if the tensors are on the CPU.
         Names of one tensor (tied weights) have one array: `ray.put` writes it once.
     """
-    arrays: dict[str, np.ndarray] = {}
-    seen: dict[Hashable, np.ndarray] = {}
-    for name, value in state_dict.items():
-        memory = memory_of(name, value)
-        if memory not in seen:
-            seen[memory] = as_array(value.detach().cpu())
-        arrays[name] = seen[memory]
-    return arrays
+    array_of: dict[str, np.ndarray] = {}
+    for names in names_by_tensor(state_dict):
+        array_of |= dict.fromkeys(names, as_array(state_dict[names[0]].detach().cpu()))
+    return {name: array_of[name] for name in state_dict}
 
 
 def state_to_tensors(
@@ -72,11 +70,6 @@ def state_to_tensors(
             tensor = tensor.view(torch.bfloat16)
         tensors[name] = tensor
     return tensors
-
-
-def memory_of(name: str, value: Tensor) -> Hashable:
-    """What is equal for the names of one tensor (tied weights) in a state dict."""
-    return (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
 
 
 def as_array(value: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefix_rft_rllib.engines.tied_weights import names_by_tensor
 from prefix_rft_rllib.models.causal_lm import save_lm
 from prefix_rft_rllib.models.lora import add_adapters, is_adapter, lora_config, save_adapter
 from prefix_rft_rllib.models.token_scorer import TokenScorer, WithoutAdapters
@@ -96,9 +97,8 @@ class AdapterWeights(TrainedWeights):
                 error
             )
         lm.eval()
-        embeddings = (lm.get_input_embeddings(), lm.get_output_embeddings())
-        is_tied = lm.config.get_text_config().tie_word_embeddings
-        if is_tied and any(hasattr(embedding, "base_layer") for embedding in embeddings):
+        tied = [names for names in names_by_tensor(lm.state_dict(keep_vars=True)) if len(names) > 1]
+        if any(".base_layer." in name for names in tied for name in names):
             raise ValueError(
                 f"`lora` ({dict(settings)!r}) adapts an embedding that input and output share. "
                 "Leave it out of `target_modules`."

@@ -1,13 +1,12 @@
 """Batched sampling on any causal language model of transformers."""
 
-import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from prefix_rft_rllib.basics.ranges import one_of, whole
 from prefix_rft_rllib.engines.engine import (
@@ -17,6 +16,7 @@ from prefix_rft_rllib.engines.engine import (
     Generation,
     GenerationRequest,
 )
+from prefix_rft_rllib.engines.lm_of_config import lm_of_config
 from prefix_rft_rllib.engines.sampling_options import refuse_here
 from prefix_rft_rllib.engines.state_dict_checks import copy_weights
 from prefix_rft_rllib.engines.transformers.batching import plan_batches, unique_prompts
@@ -260,14 +260,11 @@ class _BatchDecoder:
 def _build_model(
     config: PretrainedConfig, options: TransformersEngineOptions, device: torch.device
 ) -> PreTrainedModel:
-    settings: dict[str, Any] = {"dtype": DTYPES[options.dtype]}
-    if options.attn_implementation is not None:
-        settings["attn_implementation"] = options.attn_implementation
-    # The initial weights are random and never used: the caller's generator stays as it was.
-    with torch.random.fork_rng(devices=[]):
-        # `from_config` writes dtype and attention into the configuration it is given.
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), **settings)
-    return model.to(device).eval().requires_grad_(False)
+    lm = lm_of_config(
+        config, dtype=DTYPES[options.dtype], attn_implementation=options.attn_implementation
+    )
+    model: PreTrainedModel = lm.to(device).eval().requires_grad_(False)
+    return model
 
 
 def _close_gaps(is_finished: torch.Tensor) -> torch.Tensor:

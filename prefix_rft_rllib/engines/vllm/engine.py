@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from prefix_rft_rllib.engines.engine import (
     Engine,
@@ -24,6 +24,7 @@ from prefix_rft_rllib.engines.engine import (
     GenerationRequest,
     WeightReceiver,
 )
+from prefix_rft_rllib.engines.lm_of_config import outline_of_config
 from prefix_rft_rllib.engines.state_dict_checks import complete_weights
 from prefix_rft_rllib.engines.vllm.options import WORKER_EXTENSION, VLLMEngineOptions, import_vllm
 from prefix_rft_rllib.engines.vllm.requests import sampling_params, to_generation
@@ -63,7 +64,7 @@ class VLLMEngine(Engine):
         self._options = VLLMEngineOptions.from_config(options)
         super().__init__(model_config, eos_token_ids)
         _check_process()
-        self._outline = _outline(model_config)
+        self._outline = outline_of_config(model_config)
         self._logit_scale = 1.0
         self._is_asleep = False
         self._broken: str | None = None
@@ -314,12 +315,6 @@ def _check_process() -> None:
             "vLLM would share its process group and destroy it when it closes. Give the engine a "
             "process of its own: config.env_runners(num_env_runners=1) or more."
         )
-
-
-def _outline(config: PretrainedConfig) -> PreTrainedModel:
-    """The model without values: names, shapes and ties of its weights."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(copy.deepcopy(config))
 
 
 @contextlib.contextmanager
