@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
 from prefix_rft_rllib.envs.toy.tokenizer import build_toy_tokenizer
 from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
+from tests.random_models import SIZES, random_lm
 
 # Tiny models: threads cost more than they bring, and results do not depend on the machine.
 torch.set_num_threads(1)
@@ -18,24 +19,17 @@ def tiny_model_dir(tmp_path_factory) -> str:
     """A random two-layer Llama with the toy task's tokenizer, saved as a model directory."""
     directory = str(tmp_path_factory.mktemp("tiny_model"))
     tokenizer = build_toy_tokenizer(NUM_POSITIONS)
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=NUM_POSITIONS,
-            # Large: entropies then differ from token to token.
-            initializer_range=0.5,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
+    config = LlamaConfig(
+        **SIZES,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=NUM_POSITIONS,
+        # Large: entropies then differ from token to token.
+        initializer_range=0.5,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
     )
-    model.save_pretrained(directory)
+    random_lm(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 

@@ -23,7 +23,9 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
+
+from tests.random_models import random_lm
 
 NUM_POSITIONS = 256
 _SENTENCES = [
@@ -321,8 +323,7 @@ def save_family(name: str, directory: Path) -> Path:
         eos_token_id=tokenizer.token_to_id(family.eos_token),
         **family.extra,
     )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = random_lm(config)
     with torch.no_grad():
         # One channel is the same at every place: the head makes a bias of it.
         model.get_input_embeddings().weight[:, 0] = 1.0

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -16,17 +15,15 @@ from transformers import (
 
 from prefix_rft_rllib.engines.engine import Generation, GenerationRequest
 from prefix_rft_rllib.engines.transformers.engine import TransformersEngine
+from tests.random_models import SIZES, random_lm, vary_vectors
 
 VOCAB_SIZE = 60
 EOS = 1
 
-_LLAMA_LIKE = {
+_LLAMA_LIKE = SIZES | {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 32,
     "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
 }
@@ -50,14 +47,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 
 
 def build_model(name: str = "qwen2_tied", seed: int = 0) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
-    # Biases start at zero: random ones make a forgotten bias visible.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter += 0.1 * torch.randn_like(parameter)
-    return model
+    return vary_vectors(random_lm(CONFIGS[name], seed=seed), 0.1)
 
 
 def build_loaded_engine(model: PreTrainedModel, **options: object) -> TransformersEngine:

@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from transformers import Qwen2Config
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.core.advantages import GroupMean
@@ -16,6 +17,7 @@ from prefix_rft_rllib.core.token_selection import All, TopEntropy
 from prefix_rft_rllib.core.token_weights import prepare_weights
 from prefix_rft_rllib.core.tokens import next_token_targets, shift_to_targets
 from prefix_rft_rllib.methods import build
+from tests.random_models import SIZES, random_lm
 from tests.token_batches import make_columns
 
 
@@ -74,18 +76,9 @@ def test_sft_samples_nothing_and_does_not_read_the_old_policy():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sft_has_the_gradients_of_transformers_own_causal_lm_loss(dtype):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.Qwen2Config(
-        vocab_size=23,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=32,
-    )
-    model = transformers.Qwen2ForCausalLM(config).to(dtype)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    config = Qwen2Config(**SIZES | heads, vocab_size=23, max_position_embeddings=32)
+    model = random_lm(config).to(dtype)
     columns = make_columns(["xxdddddd", "xdd", "xxxxd", "xddddd"], [0.0] * 4)
     input_ids = torch.randint(0, 23, columns.input_ids.shape)
     attention = (~columns.is_padding).long()

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
     MixtralConfig,
@@ -16,15 +15,9 @@ from transformers import (
 
 from prefix_rft_rllib.models.causal_lm import load_lm
 from prefix_rft_rllib.models.sent_weights import SentWeights, receive_weights
+from tests.random_models import SIZES, random_lm
 
-SMALL = {
-    "vocab_size": 64,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
+SMALL = SIZES | {"vocab_size": 64}
 CONFIGS = {
     "llama": LlamaConfig(**SMALL),
     "tied qwen2": Qwen2Config(**SMALL, tie_word_embeddings=True),
@@ -34,7 +27,7 @@ CONFIGS = {
 
 
 def save(directory, name, dtype) -> str:
-    model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=dtype)
+    model = random_lm(CONFIGS[name], dtype=dtype)
     model.generation_config.max_new_tokens = 7
     model.save_pretrained(directory)
     return str(directory)
@@ -105,7 +98,7 @@ def test_a_directory_with_more_than_the_plain_model_is_refused(tmp_path):
 
 
 def test_weights_that_read_the_same_memory_in_another_order_are_not_tied():
-    lm = AutoModelForCausalLM.from_config(LlamaConfig(**{**SMALL, "vocab_size": 16}))
+    lm = random_lm(LlamaConfig(**SIZES, vocab_size=16))
     embedding = lm.get_input_embeddings().weight.detach()
     lm.get_output_embeddings().weight = torch.nn.Parameter(embedding.T)
     sent = SentWeights.of(lm)

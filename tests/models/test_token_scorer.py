@@ -3,7 +3,6 @@
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     CohereConfig,
     Gemma2Config,
     GPT2Config,
@@ -25,15 +24,11 @@ from prefix_rft_rllib.models.causal_lm import (
 )
 from prefix_rft_rllib.models.token_scorer import TokenScorer
 from tests.learners.torch.learners import NUM_IDS, make_rows
+from tests.random_models import SIZES, random_lm, vary_vectors
 
 TEMPERATURE = 0.7
-SMALL = {
+SMALL = SIZES | {
     "vocab_size": NUM_IDS,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "max_position_embeddings": 64,
     "initializer_range": 0.3,
 }
@@ -58,14 +53,8 @@ PICTURES = ["xxxxpprrrrr", "xr", "xx" + "d" * 40, "xxxxxxxxr", "x" * 12 + "ppp" 
 
 
 def build_lm(name, **changes):
-    torch.manual_seed(0)
     config = CONFIGS[name].__class__.from_dict({**CONFIGS[name].to_dict(), **changes})
-    lm = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for parameter in lm.parameters():  # biases and norms begin alike: a mix-up would not show
-            if parameter.dim() == 1:
-                parameter += 0.2 * torch.randn_like(parameter)
-    return lm
+    return vary_vectors(random_lm(config), 0.2)
 
 
 def scorer_of(lm, *, packing=None, compute_dtype="float32"):

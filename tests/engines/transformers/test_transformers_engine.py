@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import Qwen2Config
 
 from prefix_rft_rllib.engines import Engine, GenerationRequest, build_engine
 from prefix_rft_rllib.engines.transformers.engine import TransformersEngine
@@ -16,6 +16,7 @@ from tests.engines.models import (
     mixed_requests,
     unpadded_logps,
 )
+from tests.random_models import random_lm
 
 
 def _tokens(generations):
@@ -302,7 +303,7 @@ def test_the_gpu_draws_the_same_tokens_as_the_cpu(name):
 def test_the_engine_leaves_the_given_configuration_alone():
     config = Qwen2Config(**{**CONFIGS["qwen2_tied"].to_dict(), "attention_dropout": 0.5})
     before = config.to_dict()
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model = random_lm(config)
     engine = build_loaded_engine(model, dtype="bfloat16", attn_implementation="eager")
     first = engine.generate(mixed_requests())
     assert engine.generate(mixed_requests()) == first  # dropout would differ from call to call

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import PreTrainedModel, Qwen2Config
 
 from prefix_rft_rllib.engines.engine import Generation, GenerationRequest
 from tests.engines.models import EOS, VOCAB_SIZE, unpadded_logps
+from tests.random_models import SIZES, random_lm, vary_vectors
 
 BLOCK_SIZE = 32
 OTHER_EOS = 7
@@ -36,14 +37,10 @@ def require_vllm() -> None:
 
 
 def vllm_config(*, tied: bool = True) -> Qwen2Config:
+    sizes = SIZES | {"hidden_size": 128, "intermediate_size": 96, "max_position_embeddings": 256}
     return Qwen2Config(
+        **sizes,
         vocab_size=VOCAB_SIZE,
-        hidden_size=128,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
         initializer_range=0.1,
         tie_word_embeddings=tied,
         eos_token_id=OTHER_EOS,
@@ -51,13 +48,7 @@ def vllm_config(*, tied: bool = True) -> Qwen2Config:
 
 
 def vllm_model(*, tied: bool = True, seed: int = 0) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(vllm_config(tied=tied)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter += 0.1 * torch.randn_like(parameter)
-    return model
+    return vary_vectors(random_lm(vllm_config(tied=tied), seed=seed), 0.1)
 
 
 def random_prompts(*lengths: int) -> list[list[int]]:

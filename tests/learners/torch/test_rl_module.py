@@ -17,16 +17,9 @@ from prefix_rft_rllib.learners.torch.default_prefix_rft_torch_rl_module import (
 )
 from prefix_rft_rllib.models.state_arrays import state_to_tensors
 from tests.learners.torch.learners import NUM_IDS, make_rows
+from tests.random_models import SIZES, random_lm
 
-LLAMA = {
-    "vocab_size": NUM_IDS,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.5,
-}
+LLAMA = SIZES | {"vocab_size": NUM_IDS, "initializer_range": 0.5}
 CONFIGS: dict[str, PretrainedConfig] = {
     "llama_tied": LlamaConfig(**LLAMA, tie_word_embeddings=True),
     "llama_untied": LlamaConfig(**LLAMA, tie_word_embeddings=False),
@@ -39,9 +32,7 @@ TEMPERATURE = 0.7
 
 
 def save_model(name, directory, seed=0):
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name])
-    model.save_pretrained(directory)
+    random_lm(CONFIGS[name], seed=seed).save_pretrained(directory)
     return str(directory)
 
 
@@ -226,7 +217,7 @@ def test_a_checkpoint_of_a_given_state_holds_that_state_in_both_forms(tmp_path):
 
 def test_a_model_directory_without_some_weights_is_refused(tmp_path):
     smaller = LlamaConfig(**LLAMA | {"num_hidden_layers": 1})
-    AutoModelForCausalLM.from_config(smaller).save_pretrained(tmp_path)
+    random_lm(smaller).save_pretrained(tmp_path)
     CONFIGS["llama_tied"].save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="lacks weights of its configuration"):
         build_module(str(tmp_path))
