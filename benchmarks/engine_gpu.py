@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from random_model import QWEN_SHAPES, qwen_config, report
-from transformers import AutoModelForCausalLM
+from random_model import QWEN_SHAPES, qwen_config, random_lm, report
 
 from prefix_rft_rllib.engines import GenerationRequest, build_engine
 
@@ -70,8 +69,7 @@ def main() -> None:
         args.model, args.num_prompts, args.prompt_tokens = "small", 2, 8
         args.num_new_tokens, args.num_repetitions = 16, 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(qwen_config(args.model))
+    model = random_lm(qwen_config(args.model))
     case = {
         "device": device,
         "model": args.model,

@@ -25,12 +25,12 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
-from random_model import write_csv
+from random_model import qwen_config, random_lm, write_csv
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prefix_rft_rllib.rollouts.row_data as row_data
 from prefix_rft_rllib import PrefixRFTConfig
@@ -64,22 +64,6 @@ class Row(NamedTuple):
     response: list[int]
     num_prefix: int
     advantage: float
-
-
-def save_random_model(directory: Path) -> None:
-    """A Qwen2 of 10 M parameters, a fifth of them in its embedding."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=8192,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=9,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
-    AutoTokenizer.from_pretrained(TOY_BASE_MODEL).save_pretrained(directory)
 
 
 def draw_rows(vocab_size: int) -> list[Row]:
@@ -328,7 +312,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = []
     with tempfile.TemporaryDirectory() as directory:
-        save_random_model(Path(directory))
+        random_lm(qwen_config("10M")).save_pretrained(directory)
+        AutoTokenizer.from_pretrained(TOY_BASE_MODEL).save_pretrained(directory)
         for name, path in {"toy_base_model": str(TOY_BASE_MODEL), "random_10m": directory}.items():
             if args.model in (None, name):
                 rows += run_case(args, name, path)

@@ -1,7 +1,9 @@
-"""Random models as model directories with the shipped tokenizer, and CSV files."""
+"""Random models, with the shipped tokenizer or without; rates in turns; CSV files."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     PretrainedConfig,
+    PreTrainedModel,
     Qwen2Config,
 )
 
@@ -18,6 +21,13 @@ from prefix_rft_rllib.envs import TOY_BASE_MODEL
 
 QWEN_SHAPES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "10M": {
+        "vocab_size": 8192,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": 9,
+        "num_attention_heads": 4,
+    },
     "0.5B": {
         "vocab_size": 151_936,
         "hidden_size": 896,
@@ -33,7 +43,7 @@ QWEN_SHAPES: dict[str, dict[str, int]] = {
         "num_attention_heads": 12,
     },
 }
-"""The shapes of Qwen2.5, and one for a test."""
+"""The shapes of Qwen2.5, one for a test, and one for CPUs with a fifth of it in its embedding."""
 
 
 def qwen_config(name: str) -> PretrainedConfig:
@@ -57,6 +67,29 @@ def llama_config(hidden_size: int, num_layers: int) -> PretrainedConfig:
     )
 
 
+def random_lm(config: PretrainedConfig) -> PreTrainedModel:
+    """A model with random weights, the same in every process."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
+
+
+@torch.no_grad()
+def shift_logit(lm: PreTrainedModel, token: int, shift: float) -> None:
+    """Add to one token's logit at all places, about the same at each.
+
+    The first residual channel is made to dominate all others, so that the final norm makes it about
+    sqrt(hidden_size): the token's weight there decides about its logit.
+
+    Args:
+        lm: A random model with tied embeddings, changed in place.
+        token: The token's id.
+        shift: What its logit gets beyond those of the others.
+    """
+    embedding = lm.get_input_embeddings().weight
+    embedding[:, 0] = 1.0
+    embedding[token, 0] += shift / math.sqrt(lm.config.hidden_size)
+
+
 def save_random_model(directory: Path, config: PretrainedConfig) -> int:
     """Write a random model and the shipped tokenizer.
 
@@ -70,11 +103,32 @@ def save_random_model(directory: Path, config: PretrainedConfig) -> int:
     tokenizer = AutoTokenizer.from_pretrained(TOY_BASE_MODEL)
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     config.bos_token_id = None
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = random_lm(config)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return model.num_parameters()
+
+
+def measure(
+    contenders: Mapping[str, Callable[[], int]], num_repetitions: int
+) -> dict[str, list[float]]:
+    """Tokens per second of each repetition, in turns; a first round warms up.
+
+    Args:
+        contenders: What is measured, by name; each returns how many tokens it made.
+        num_repetitions: How often each is measured.
+
+    Returns:
+        The rates by name.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for repetition in range(num_repetitions + 1):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            num_tokens = run()
+            if repetition > 0:
+                rates[name].append(num_tokens / (time.perf_counter() - start))
+    return rates
 
 
 def write_csv(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:

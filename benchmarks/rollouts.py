@@ -14,13 +14,11 @@ import argparse
 import math
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from random_model import write_csv
+from random_model import measure, random_lm, shift_logit, write_csv
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
 from prefix_rft_rllib import PrefixRFTConfig
@@ -45,13 +43,9 @@ def random_model(vocab_size: int, end_token: int) -> PreTrainedModel:
         max_position_embeddings=2048,
         tie_word_embeddings=True,
     )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
-    # The first channel dominates, so that its weight decides about the end token's logit.
-    embedding = model.get_input_embeddings().weight
-    embedding[:, 0] = 1.0
-    embedding[end_token, 0] += math.log(1e-9) / math.sqrt(config.hidden_size)
-    return model
+    lm = random_lm(config).requires_grad_(False)
+    shift_logit(lm, end_token, math.log(1e-9))
+    return lm
 
 
 def write_model(name: str, directory: Path) -> PreTrainedModel:
@@ -114,20 +108,6 @@ def requests_of(
         prompt = env.state_ids.tolist()
         requests.append(GenerationRequest(prompt, num_new_tokens, seed=rollout.seed))
     return requests
-
-
-def measure(
-    contenders: dict[str, Callable[[], int]], num_repetitions: int
-) -> dict[str, list[float]]:
-    """Tokens per second of each repetition, in turns; a first round warms up."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for repetition in range(num_repetitions + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            num_tokens = run()
-            if repetition > 0:
-                rates[name].append(num_tokens / (time.perf_counter() - start))
-    return rates
 
 
 def run_case(name: str, args: argparse.Namespace) -> list[dict[str, object]]:

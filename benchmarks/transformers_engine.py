@@ -11,15 +11,13 @@ other, and rates fall up to a hundredfold.
 """
 
 import argparse
-import csv
 import math
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, Qwen2Config
+from random_model import measure, random_lm, report, shift_logit
+from transformers import DynamicCache, PreTrainedModel, Qwen2Config
 
 from prefix_rft_rllib.engines import Engine, GenerationRequest, build_engine
 
@@ -41,14 +39,9 @@ def build_model(
         max_position_embeddings=2048,
         tie_word_embeddings=True,
     )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-    # The first residual channel dominates all others, so the final norm makes it about
-    # sqrt(hidden_size): the end token's weight there sets its logit above the others'.
-    embedding = model.get_input_embeddings().weight
-    embedding[:, 0] = 1.0
-    embedding[EOS, 0] += math.log(max(eos_prob, 1e-9) * VOCAB_SIZE) / math.sqrt(hidden_size)
-    return model
+    lm = random_lm(config).eval().requires_grad_(False)
+    shift_logit(lm, EOS, math.log(max(eos_prob, 1e-9) * VOCAB_SIZE))
+    return lm
 
 
 def left_padded(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,20 +105,6 @@ def engine_generate(engine: Engine, prompts: list[list[int]], num_new: int) -> i
     return sum(len(generation.token_ids) for generation in engine.generate(requests))
 
 
-def measure(
-    contenders: dict[str, Callable[[], int]], num_repetitions: int
-) -> dict[str, list[float]]:
-    """Tokens per second of each repetition, in turns; a first round warms up."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for repetition in range(num_repetitions + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            num_tokens = run()
-            if repetition > 0:
-                rates[name].append(num_tokens / (time.perf_counter() - start))
-    return rates
-
-
 def run_case(args: argparse.Namespace, case: str, group_size: int) -> list[dict[str, object]]:
     eos_prob = 0.0 if case == "full_length" else 2 / args.num_new_tokens
     model = build_model(args.hidden_size, args.num_layers, args.num_heads, eos_prob)
@@ -181,14 +160,7 @@ def main() -> None:
         for group_size in (1, 8)
         for row in run_case(args, case, group_size)
     ]
-    for row in rows:
-        print("  ".join(f"{key}={value}" for key, value in row.items()))
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    report(args.out, rows)
 
 
 if __name__ == "__main__":

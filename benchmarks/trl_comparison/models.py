@@ -1,15 +1,19 @@
 """The models and problems of the comparison, written as workload directories."""
 
 import json
+import math
 import random
+import sys
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from workload import SILENT, Workload
 
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
 from prefix_rft_rllib.envs.toy.toy_arithmetic import draw_problem
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from random_model import llama_config, random_lm, shift_logit
 
 END_TOKEN = "<system>"
 """A token that the shipped model never learned to sample: no response ends early."""
@@ -49,25 +53,10 @@ def _model(name: str, eos_token_id: int, pad_token_id: int) -> PreTrainedModel:
     if name == "default":
         return AutoModelForCausalLM.from_pretrained(TOY_BASE_MODEL)
     hidden_size, num_layers = RANDOM_SIZES[name]
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
-        num_hidden_layers=num_layers,
-        num_attention_heads=hidden_size // 64,
-        num_key_value_heads=hidden_size // 64,
-        tie_word_embeddings=True,
-        pad_token_id=pad_token_id,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    lm = AutoModelForCausalLM.from_config(config)
-    # The first residual channel dominates all others, so the final norm makes it large, and the end
-    # token's weight there sets its logit far below the others'.
-    with torch.no_grad():
-        embedding = lm.get_input_embeddings().weight
-        embedding[:, 0] = 1.0
-        embedding[eos_token_id, 0] = -4.0
+    config = llama_config(hidden_size, num_layers)
+    config.pad_token_id, config.bos_token_id = pad_token_id, None
+    lm = random_lm(config)
+    shift_logit(lm, eos_token_id, -5.0 * math.sqrt(hidden_size))
     return lm
 
 
