@@ -314,9 +314,12 @@ def test_any_text_gets_a_verdict_and_blanks_around_it_change_nothing(text):
 def test_the_time_grows_with_the_length_and_no_faster(piece):
     def seconds(length: int) -> float:
         text = "answer is " + piece * (length // len(piece)) + "A"
-        begin = time.process_time()
-        ChoiceVerifier().verify(text, "A", text)
-        return time.process_time() - begin
+        times = []
+        for _ in range(3):  # the least: other work on the machine only adds
+            begin = time.process_time()
+            ChoiceVerifier().verify(text, "A", text)
+            times.append(time.process_time() - begin)
+        return min(times)
 
     # Sixteen times the length: sixteen times the time if linear, 256 times if quadratic.
     assert seconds(64_000) < 64 * max(seconds(4_000), 0.005)
