@@ -23,6 +23,7 @@ from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
 from prefix_rft_rllib.models.state_arrays import state_views
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.weight_transfer_choice import obstacle, planned_transfer
+from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.transfers.env_runner_client import EnvRunnerClient
 from prefix_rft_rllib.transfers.learner_weights import LearnerWeights
 
@@ -128,12 +129,12 @@ class Direct(WeightSync):
 
 
 def weight_sync(
-    config: Any, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
+    config: Settings, learners: PrefixRFTLearnerGroup, env_runners: EnvRunners
 ) -> WeightSync:
     """The way of the weights that the settings and the actors' GPUs allow.
 
     Args:
-        config: A validated `PrefixRFTConfig`.
+        config: Validated settings.
         learners: The run's learners.
         env_runners: Its env runners.
 
@@ -160,12 +161,6 @@ def weights(learner: Learner) -> dict[str, Any]:
         COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state},
         WEIGHTS_SEQ_NO: learner._weights_seq_no,
     }
-
-
-def adapter(learner: Learner) -> tuple[Any, dict[str, Any]]:
-    """Configuration and weights of a learner's adapter (`lora`)."""
-    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
-    return module.weights.config, module.get_state()
 
 
 def _put_weights(learner: Learner) -> dict[str, Any]:
