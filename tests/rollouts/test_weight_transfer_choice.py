@@ -84,7 +84,10 @@ def test_a_config_is_checked_before_anything_starts(make_config):
     assert planned_transfer(make_config()) is None
     with pytest.raises(ValueError, match=r"needs engine='vllm', not 'transformers'.*'auto'"):
         make_config().env_runners(weight_transfer="nccl").validate()
-    with pytest.raises(ValueError, match=r"`weight_transfer` must be one of 'auto', 'object_store', 'nccl', 'ipc', got 'rdma'"):
+    with pytest.raises(
+        ValueError,
+        match=r"`weight_transfer` must be one of 'auto', 'object_store', 'nccl', 'ipc', got 'rdma'",
+    ):
         make_config().env_runners(weight_transfer="rdma").validate()
     with pytest.raises(ValueError, match=r"no option of an engine.*env_runners\(weight_transfer"):
         make_config().env_runners(engine_config={"weight_transfer": "ipc"}).validate()
