@@ -62,12 +62,12 @@ from prefix_rft_rllib.settings.placement_checks import (
 )
 from prefix_rft_rllib.settings.ray_start import start_ray
 from prefix_rft_rllib.settings.setup_checks import check_setup, trainable_problems
+from prefix_rft_rllib.transfers.input_sharing import with_shared_inputs
 from prefix_rft_rllib.transfers.shared_gpus import (
     check_gpu_places,
     check_present_gpus,
     engines_asleep,
 )
-from prefix_rft_rllib.transfers.shared_inputs import with_shared_inputs
 from prefix_rft_rllib.transfers.trained_model import copy_of_module, save_trained_model
 from prefix_rft_rllib.transfers.weight_sync import weight_sync
 

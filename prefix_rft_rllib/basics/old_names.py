@@ -38,7 +38,6 @@ _MOVED_INTO = {
         "torch.weight_source": "learner_weights",
         "env_runner_client": "env_runner_client",
         "shared_gpus": "shared_gpus",
-        "shared_inputs": "shared_inputs",
     },
     "evaluation": {
         "evaluation_statistics": "statistics",
@@ -84,6 +83,7 @@ _MOVED_INTO = {
         "model_export": "export",
     },
     "rollouts": {
+        "shared_inputs": "shared_inputs",
         "connectors.episodes": "row_data",
         "token_env_runner": "token_env_runner",
         "runner_engine": "runner_engine",

@@ -9,7 +9,7 @@ import ray
 from safetensors.torch import load_file, save_file
 
 from prefix_rft_rllib.envs.problems import load_problem_set
-from prefix_rft_rllib.transfers.shared_inputs import with_shared_inputs
+from prefix_rft_rllib.transfers.input_sharing import with_shared_inputs
 
 pytest_plugins = ("tests.algorithm_fixtures",)
 
