@@ -35,13 +35,9 @@ from pathlib import Path
 
 from prefix_rft_rllib.basics.text import end_of, one_line
 from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
+from prefix_rft_rllib.envs.sandbox.sandbox import ISOLATIONS
 from prefix_rft_rllib.envs.verifiers import ChoiceVerifier, MathVerifier, Verdict
-from prefix_rft_rllib.envs.verifiers.code_verifier import (
-    EXTRACTIONS,
-    ISOLATIONS,
-    CodeResult,
-    CodeVerifier,
-)
+from prefix_rft_rllib.envs.verifiers.code_verifier import EXTRACTIONS, CodeResult, CodeVerifier
 from prefix_rft_rllib.envs.verifiers.verify_rows import (
     CHOICE_KIND,
     CODE_KIND,

@@ -181,6 +181,17 @@ def test_a_planted_circle_between_environments_is_found(copy):
     assert any("circle" in fault and "row_forms" in fault for fault in faults_of(copy))
 
 
+def test_the_sandbox_needs_its_worker_processes_and_nothing_else():
+    for folder, allowed in (
+        ("envs/sandbox", {f"{PACKAGE}.envs.sandbox", f"{PACKAGE}.envs.workers.worker_pool"}),
+        ("envs/workers", set()),
+    ):
+        for path in HOUSE.files_of(folder):
+            imports = HOUSE.imports_of(path)
+            others = {m for m in own(imports) if not m.startswith(tuple(allowed))}
+            assert not others | third_party(imports), path
+
+
 def test_the_package_imports_no_example_benchmark_or_test():
     for path in HOUSE.files():
         tops = {module.split(".")[0] for module in HOUSE.imports_of(path)}

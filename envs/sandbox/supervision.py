@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefix_rft_rllib.basics.text import without_middle
 from prefix_rft_rllib.envs.sandbox.channel import NO_LIMIT, Channel, ChannelClosedError
 from prefix_rft_rllib.envs.sandbox.keeper import SETUP_FAILED, Keeper
 from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
@@ -245,7 +244,9 @@ def _description(exit_status: int | None) -> str:
 
 
 def _shortened(text: str) -> str:
-    return repr(without_middle(text, _NUM_SHOWN_CHARACTERS))
+    """A text as Python writes it, of a long one both ends. The sandbox stands on its own."""
+    half = _NUM_SHOWN_CHARACTERS // 2
+    return repr(text if len(text) <= 2 * half else f"{text[:half]} ... {text[-half:]}")
 
 
 def _shown(data: bytes) -> str:

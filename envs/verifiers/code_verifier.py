@@ -2,77 +2,44 @@
 
 Model-written code is hostile. It runs in a process of its own that holds nothing of the tests;
 what that process may see, and what else may not happen, is written down in
-`docs/code_verifier.md`.
+`docs/sandbox.md`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal
 
-from prefix_rft_rllib.basics.ranges import one_of, real, texts, whole
-from prefix_rft_rllib.envs.sandbox.limits import SandboxLimits
+from prefix_rft_rllib.basics.ranges import one_of
+from prefix_rft_rllib.envs.sandbox import (
+    AttemptResult,
+    Sandbox,
+    SandboxLimits,
+    SandboxSettings,
+)
+from prefix_rft_rllib.envs.sandbox.jobs import check_tests
 from prefix_rft_rllib.envs.sandbox.output_comparison import DEFAULT_TOLERANCE
 from prefix_rft_rllib.envs.sandbox.user_ids import FIRST_USER_ID
-from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code
-from prefix_rft_rllib.envs.verifiers.code_tests import check_tests, job_of
+from prefix_rft_rllib.envs.verifiers.code_extraction import EXTRACTIONS, extract_code, helper_source
 from prefix_rft_rllib.envs.verifiers.math_verifier import with_progress
 from prefix_rft_rllib.envs.verifiers.shared_verifier import SharedVerifier
 from prefix_rft_rllib.envs.verifiers.verdict import ISOLATION, Detail, Verdict
-from prefix_rft_rllib.envs.workers.worker_pool import PoolWork, WorkerPool
-
-logger = logging.getLogger(__name__)
 
 _TEXTS = ("reason", "test", "got", "output", ISOLATION)
-ISOLATIONS = ("auto", "namespaces", "none")
-_WORK = "prefix_rft_rllib.envs.sandbox.worker"
-_TRIVIAL_TESTS = {"kind": "asserts", "asserts": ["assert x == 1"]}
-_CLEAN_UP_S = 20.0
-"""The worker keeps the attempt's limit; this much later it is itself taken for lost."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CodeResult:
-    """What became of one response.
+class CodeResult(AttemptResult):
+    """What became of one response: `AttemptResult`, with the verdict that all verifiers have.
 
     Attributes:
         verdict: As for every verifier.
-        reason: Why it is not CORRECT, in words.
-        test: The first test that failed.
-        got: What the attempt returned or printed there, shortened.
-        output: The end of what it printed, shortened.
-        num_passed: Tests that passed before the run ended.
-        num_tests: Tests that there are; 1 where the run ended before they were counted.
-        isolation: "namespaces" or "none"; "" where nothing was run.
-        filters_system_calls: Whether the kernel filtered the attempt's system calls.
-        restricts_files: Whether the kernel kept the machine's files from the attempt.
-        seconds: Wall-clock seconds from the attempt's start to its verdict.
     """
 
     verdict: Verdict
-    reason: str = ""
-    test: str = ""
-    got: str = ""
-    output: str = ""
-    num_passed: int = 0
-    num_tests: int = 1
-    isolation: str = ""
-    filters_system_calls: bool = False
-    restricts_files: bool = False
-    seconds: float = 0.0
-
-    @property
-    def passed_fraction(self) -> float:
-        """Share of the tests that passed, in [0, 1]; 1 for CORRECT only."""
-        if self.verdict is Verdict.CORRECT:
-            return 1.0
-        return min(self.num_passed, self.num_tests - 1) / self.num_tests
 
     @property
     def details(self) -> dict[str, Detail]:
@@ -137,28 +104,25 @@ class CodeVerifier(SharedVerifier):
         **limits: Any,
     ) -> None:
         one_of(EXTRACTIONS).check("extract", extract)
-        one_of(ISOLATIONS).check("isolation", isolation)
-        real(0, below=1).advising("0 compares exactly.").check("tolerance", tolerance)
-        if num_workers is None:
-            num_workers = default_num_workers()
-        whole(1).check("num_workers", num_workers)
-        whole(1000).check("first_user_id", first_user_id)
+        self.refuse_unknown(limits)
+        settings = SandboxSettings(
+            limits=SandboxLimits(**limits),
+            isolation=isolation,
+            require_isolation=require_isolation,
+            packages=packages,
+            filter_system_calls=filter_system_calls,
+            first_user_id=first_user_id,
+            usual_imports=usual_imports,
+            run_all=run_all,
+            tolerance=tolerance,
+        )
         self.extract = extract
         self.run_all = run_all
         self.tolerance = float(tolerance)
-        self.refuse_unknown(limits)
-        self.limits = SandboxLimits(**limits)
-        self.num_workers = num_workers
-        settings = {
-            **dataclasses.asdict(self.limits),
-            "isolation": isolation,
-            "packages": _package_directories(packages),
-            "first_user_id": first_user_id,
-            "filter_system_calls": filter_system_calls,
-            "usual_imports": usual_imports,
-        }
-        self._pool = WorkerPool(num_workers, _pool_work(settings))
-        self.isolation = self._isolation(require_isolation)
+        self.limits = settings.limits
+        self.num_workers = default_num_workers() if num_workers is None else num_workers
+        self._sandbox = Sandbox(settings, self.num_workers)
+        self.isolation = self._sandbox.isolation
 
     def verify(
         self,
@@ -186,18 +150,10 @@ class CodeVerifier(SharedVerifier):
         code = extract_code(response, self.extract)
         if code is None:
             return CodeResult(Verdict.UNPARSEABLE, "the response holds no code block")
-        if "\0" in code:
-            return CodeResult(Verdict.UNPARSEABLE, "the code holds a null character")
-        job = job_of(code, tests, entry_point, prompt, self.run_all, self.tolerance)
-        return self._run(job)
-
-    def _run(self, job: Mapping[str, Any]) -> CodeResult:
-        result = self._pool.run(job, self.limits.timeout_s + _CLEAN_UP_S)
-        if result.status != "done":
-            reason = f"the worker was lost ({result.status})"
-            return CodeResult(Verdict.ERROR, reason, seconds=result.seconds)
-        answer = {**result.value, "verdict": Verdict(result.value["verdict"])}
-        return CodeResult(**answer, seconds=result.seconds)
+        is_program = tests["kind"] == "stdin_stdout"
+        helpers = "" if is_program else helper_source(prompt, entry_point or "")
+        result = self._sandbox.run_tests(code, tests, entry_point, helpers)
+        return CodeResult(**{**vars(result), "verdict": Verdict(result.verdict)})
 
     def verify_batch(
         self, rows: Iterable[Mapping[str, Any]], progress: bool = False
@@ -223,65 +179,10 @@ class CodeVerifier(SharedVerifier):
 
     def close(self) -> None:
         """End the processes. Using the verifier afterwards is an error."""
-        self._pool.close()
+        self._sandbox.close()
 
     def __enter__(self) -> CodeVerifier:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    def _isolation(self, require_isolation: bool) -> str:
-        """Run a trivial attempt; return the isolation it had, and say so in the log."""
-        result = self._run(job_of("x = 1", _TRIVIAL_TESTS, None, "", False, 0.0))
-        level = result.isolation
-        # On a busy machine a very short limit may be over first; that shows no fault.
-        if result.verdict not in (Verdict.CORRECT, Verdict.TIMEOUT):
-            self.close()
-            raise RuntimeError(
-                f"the code sandbox does not work here: {result.reason or result.verdict}"
-            )
-        if level != "none":
-            filtered = "" if result.filters_system_calls else "not "
-            logger.info(
-                "Code attempts run isolated (%s), system calls are %sfiltered.", level, filtered
-            )
-            return level
-        if require_isolation:
-            self.close()
-            raise RuntimeError(
-                "require_isolation=True, but this machine offers attempts no namespaces "
-                "(user namespaces switched off, or a container without the right): they could "
-                "read files and use the network."
-            )
-        logger.warning(
-            "Code attempts run without isolation: it is switched off, or this machine offers no "
-            "namespaces. They are limited, but may %s%s (docs/code_verifier.md). "
-            "require_isolation=True refuses this.",
-            "see which files there are"
-            if result.restricts_files
-            else "read what their user may read",
-            "" if result.filters_system_calls else ", use the network and start processes",
-        )
-        return level
-
-
-def _pool_work(settings: Mapping[str, Any]) -> PoolWork:
-    return PoolWork(
-        module=_WORK,
-        settings=settings,
-        interpreter_options=("-I", "-S", "-X", "utf8"),
-        environment={},
-        max_jobs_per_worker=1,
-    )
-
-
-def _package_directories(packages: Sequence[str]) -> dict[str, str]:
-    """Return for each installed package the directory that holds it."""
-    texts("import names").check("packages", packages)
-    found = {}
-    for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            found[name] = str(Path(next(iter(spec.submodule_search_locations))).parent.resolve())
-    return found

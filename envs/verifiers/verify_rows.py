@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from prefix_rft_rllib.basics.text import short_repr
-from prefix_rft_rllib.envs.verifiers.code_tests import check_tests
+from prefix_rft_rllib.envs.sandbox.jobs import check_tests
 
 MATH_KINDS = ("response", "answer_pair")
 CODE_KIND = "code"

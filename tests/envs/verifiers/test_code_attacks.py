@@ -16,7 +16,7 @@ from prefix_rft_rllib.envs.sandbox.isolation import is_offered
 from prefix_rft_rllib.envs.verifiers.code_verifier import CodeVerifier
 from tests.envs.verifiers.code_attacks import attack_table, read_attacks
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "code_verifier.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "sandbox.md"
 ATTACKS = read_attacks()
 TESTS = {"kind": "asserts", "asserts": ["assert f(3) == 10", "assert f(7) == 50"]}
 CASES = [{"input": "3\n", "output": "10\n"}, {"input": "7\n", "output": "50\n"}]
