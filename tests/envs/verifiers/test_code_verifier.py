@@ -332,7 +332,7 @@ def test_equal_configurations_share_one_pool():
 
 def test_a_killed_nursery_is_replaced(verifier):
     with CodeVerifier(extract="whole", num_workers=1) as own:
-        os.kill(own._pool._nursery.process_id, signal.SIGKILL)
+        os.kill(own._sandbox._pool._nursery.process_id, signal.SIGKILL)
         time.sleep(0.2)
         verdicts = [verdict(own, "def add(a, b): return a + b", ADD, "add") for _ in range(3)]
     assert verdicts == ["CORRECT"] * 3
