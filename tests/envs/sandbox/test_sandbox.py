@@ -66,7 +66,10 @@ def test_malformed_tests_are_refused_before_anything_runs():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"isolation": "strong"}, "`isolation` must be one of 'auto', 'namespaces', 'none', got 'strong'"),
+        (
+            {"isolation": "strong"},
+            "`isolation` must be one of 'auto', 'namespaces', 'none', got 'strong'",
+        ),
         ({"first_user_id": 10}, "`first_user_id` must be a whole number of at least 1000, got 10"),
         ({"packages": "numpy"}, "`packages` must be a list of import names, got 'numpy'"),
         ({"tolerance": 1.0}, r"`tolerance` must be in \[0, 1\), got 1.0\. 0 compares exactly"),
@@ -78,7 +81,9 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 
 def test_a_sandbox_without_workers_is_refused():
-    with pytest.raises(ValueError, match="`num_workers` must be a whole number of at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="`num_workers` must be a whole number of at least 1, got 0"
+    ):
         Sandbox(SandboxSettings(), 0)
 
 
