@@ -83,7 +83,7 @@ class WeightReceiver(abc.ABC):
     """An engine's end of a transfer of weights from learner to engine without Ray.
 
     In this order: `check` and `connect` once, then for each update `start`, `receive` any number of
-    times, `finish`. The sender's end is `vllm_weight_sender`.
+    times, `finish`. The sender's end is `vllm.weight_sender`.
     """
 
     @property

@@ -60,7 +60,7 @@ def token_columns_of(episodes: list[SingleAgentEpisode]) -> TokenColumns:
     """Right-padded columns of whole episodes, in their order, on the CPU.
 
     Args:
-        episodes: Finished episodes with all `custom_data` of `connectors.episodes`.
+        episodes: Finished episodes with all `custom_data` of `rollouts.row_data`.
 
     Returns:
         Columns without `old_logp` and `entropy`.
