@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefix_rft_rllib.basics.import_paths import import_function
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.ranges import FLAG
 from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.verifiers import code_verifier, math_verifier
@@ -152,3 +153,6 @@ def _import_function(path: str) -> Callable[..., Any]:
             "function, such as 'my_package.my_module:verify'."
         )
     return import_function(path, "verifier", "my_package.my_module:verify")
+
+
+__getattr__ = functools.partial(renamed, __name__)

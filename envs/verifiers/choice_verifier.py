@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.ranges import one_of
 from prefix_rft_rllib.envs.verifiers.choice_options import read_options
 from prefix_rft_rllib.envs.verifiers.choice_reading import ChoiceReader
@@ -119,3 +121,6 @@ def letter_spans(text: str) -> list[tuple[int, int]]:
         reads as a choice in words ends with one of them.
     """
     return [match.span() for match in _ISOLATED_LETTER.finditer(text)]
+
+
+__getattr__ = partial(renamed, __name__)

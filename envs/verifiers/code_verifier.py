@@ -11,8 +11,10 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.ranges import one_of
 from prefix_rft_rllib.envs.sandbox import (
     AttemptResult,
@@ -186,3 +188,6 @@ class CodeVerifier(SharedVerifier):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+__getattr__ = partial(renamed, __name__)

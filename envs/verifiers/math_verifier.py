@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, TypeVar
 
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.basics.ranges import one_of, real, whole
 from prefix_rft_rllib.envs.verifiers.math_answers import (
     MAX_ANSWER_CHARS,
@@ -219,3 +221,6 @@ def _require_text(name: str, value: object) -> None:
             f"`{name}` must be a string, got {type(value).__name__} {value!r:.80}. "
             "Convert numbers with str() first."
         )
+
+
+__getattr__ = partial(renamed, __name__)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -172,33 +173,105 @@ MOVED = {
 """Old import paths of modules, and the present ones."""
 OLD_PACKAGES = (f"{PACKAGE}.connectors", f"{PACKAGE}.torch")
 """Packages all of whose modules have moved."""
-RENAMED = {
-    f"{PACKAGE}.derived_settings": {"DerivedSettings": "Settings"},
-    f"{PACKAGE}.feedback": {"Feedback": "CarriedOver"},
-    f"{PACKAGE}.samplers": {"OneAhead": "SamplingAhead", "Sampler": "GroupSource"},
-    f"{PACKAGE}.torch.torch_optimizers_learner": {"TorchOptimizersLearner": "ObjectivesLearner"},
-    f"{PACKAGE}.user_view": {"UserView": "RunRecorder"},
-    f"{PACKAGE}.weight_transfer_choice": {"Settings": "TransferFacts"},
+_NAMES_IN = {
+    "config_checks": {
+        "COMPUTE_DTYPES": "settings.training_settings:COMPUTE_DTYPES",
+        "PARALLELISMS": "settings.running_settings:PARALLELISMS",
+    },
+    "connectors.episodes": {"NUM_PREFIX_TOKENS": "metrics:NUM_PREFIX_TOKENS"},
+    "core.prefix_sampling": {"Rollout": "PlannedRollout"},
+    "core.random_draws": {"hash_uniform": "core.token_draws:hash_uniform"},
+    "core.shares": {
+        "check_flag": "basics.ranges:FLAG.check",
+        "check_fraction": "basics.ranges:SHARE.check",
+    },
+    "core.token_selection": {"Pool": "Collectives"},
+    "derived_settings": {"DerivedSettings": "Settings"},
+    "envs.row_values": {"shortened": "basics.text:short_repr"},
+    "envs.verifiers": {
+        "shared_choice_verifier": "ChoiceVerifier.shared",
+        "shared_code_verifier": "CodeVerifier.shared",
+        "shared_math_verifier": "MathVerifier.shared",
+    },
+    "envs.verifiers.choice_verifier": {"shared_choice_verifier": "ChoiceVerifier.shared"},
+    "envs.verifiers.code_verifier": {"shared_code_verifier": "CodeVerifier.shared"},
+    "envs.verifiers.math_verifier": {"shared_math_verifier": "MathVerifier.shared"},
+    "feedback": {"Feedback": "CarriedOver"},
+    "groups": {
+        "imitation_rows": "iterations.credit:imitation_rows",
+        "learner_rows": "iterations.credit:learner_rows",
+    },
+    "ray_start": {
+        "TOKEN": "basics.ray_token:TOKEN",
+        "USER_SETTINGS": "basics.ray_token:USER_SETTINGS",
+        "provide_token": "basics.ray_token:provide_token",
+    },
+    "samplers": {"OneAhead": "SamplingAhead", "Sampler": "GroupSource"},
+    "torch.distributed_pool": {
+        "DistributedPool": "DistributedCollectives",
+        "LearnerPool": "LearnerCollectives",
+    },
+    "torch.torch_optimizers_learner": {"TorchOptimizersLearner": "ObjectivesLearner"},
+    "user_view": {"UserView": "RunRecorder"},
+    "weight_transfer_choice": {"Settings": "TransferFacts"},
 }
-"""By old import path of a module: names that it had, and what they are called now."""
+RENAMED = {
+    f"{PACKAGE}.{module}": {
+        name: f"{PACKAGE}.{place}" if ":" in place else place for name, place in names.items()
+    }
+    for module, names in _NAMES_IN.items()
+}
+"""By old import path of a module: names that it had, and what they are called now.
+
+A name in another module is "module:name"; one without a module is in the module's new place.
+"""
+
+
+def _look_up(old: str, present: ModuleType, name: str) -> Any:
+    """What a name of the module at an old import path means now.
+
+    Args:
+        old: The old import path.
+        present: The module in its new place.
+        name: The name as it was.
+    """
+    module, _, attribute = RENAMED.get(old, {}).get(name, name).rpartition(":")
+    return attrgetter(attribute)(importlib.import_module(module) if module else present)
 
 
 class _OldModule(ModuleType):
-    """An old import path: every attribute is one of the module's new place."""
+    """An old import path: every attribute, read or set, is one of the module's new place.
 
-    def __init__(self, name: str, module: ModuleType, renamed: Mapping[str, str]) -> None:
-        super().__init__(name, f"Moved to `{module.__name__}`.")
-        self._module, self._renamed = module, dict(renamed)
+    It has the name of the new module, so that `inspect` finds that one by its file.
+    """
+
+    def __init__(self, old: str, module: ModuleType) -> None:
+        super().__init__(module.__name__, f"Moved to `{module.__name__}`.")
+        vars(self).update(_old=old, _module=module)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, self._renamed.get(name, name))
+        if name == "__all__" and not hasattr(self._module, name):
+            return [public for public in dir(self) if not public.startswith("_")]
+        return _look_up(self._old, self._module, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("__"):  # what the import system writes on this module
+            super().__setattr__(name, value)
+        else:
+            setattr(self._module, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._module, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._module), *RENAMED.get(self._old, {})})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function of the module's name.
 
         Importing `envs.answer_cut` puts this module over the function of that name in `envs`.
         """
-        return getattr(self._module, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return getattr(self._module, self._old.rpartition(".")[2])(*args, **kwargs)
 
 
 class _OldNames(MetaPathFinder, Loader):
@@ -220,7 +293,7 @@ class _OldNames(MetaPathFinder, Loader):
             DeprecationWarning,
             stacklevel=2,
         )
-        return _OldModule(spec.name, importlib.import_module(new), RENAMED.get(spec.name, {}))
+        return _OldModule(spec.name, importlib.import_module(new))
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing: the module at the new place has been executed."""
@@ -232,12 +305,13 @@ def install() -> None:
         sys.meta_path.append(_OldNames())
 
 
-def renamed(module: str, names: Mapping[str, str], name: str) -> Any:
-    """An attribute of a module under an older name; for the module's own `__getattr__`.
+def renamed(module: str, name: str) -> Any:
+    """An attribute of a module under an older name.
+
+    A module that stayed where it was has `__getattr__ = partial(renamed, __name__)`.
 
     Args:
-        module: Import path of the module.
-        names: Older names and what they are called now.
+        module: Import path of the module, a key of `RENAMED`.
         name: The attribute that was asked for.
 
     Returns:
@@ -246,12 +320,12 @@ def renamed(module: str, names: Mapping[str, str], name: str) -> Any:
     Raises:
         AttributeError: If it is no older name.
     """
-    if name not in names:
+    if name not in RENAMED[module]:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warnings.warn(
-        f"`{module}.{name}` is called `{names[name]}` now. The older name goes with the next "
-        "release.",
+        f"`{module}.{name}` is called `{RENAMED[module][name]}` now. The older name goes with the "
+        "next release.",
         DeprecationWarning,
-        stacklevel=3,
+        stacklevel=2,
     )
-    return getattr(sys.modules[module], names[name])
+    return _look_up(module, sys.modules[module], name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from prefix_rft_rllib.basics.old_names import renamed
@@ -306,5 +307,4 @@ def _plan_rollout(sampler: PrefixSampler, group: GroupSpec, member: int) -> Plan
     )
 
 
-def __getattr__(name: str) -> Any:
-    return renamed(__name__, {"Rollout": "PlannedRollout"}, name)
+__getattr__ = partial(renamed, __name__)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -207,5 +208,4 @@ def _highest(priorities: Tensor, places: Tensor, count: int) -> Tensor:
     return places[ranking[:count]]
 
 
-def __getattr__(name: str) -> Any:
-    return renamed(__name__, {"Pool": "Collectives"}, name)
+__getattr__ = partial(renamed, __name__)
