@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from prefix_rft_rllib.basics.old_names import MOVED
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "prefix_rft_rllib"
+LOADERS = {"__import__", "import_module", "resolve_name"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class House:
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path}: relative import, import absolutely"
                 names = {f"{node.module}.{alias.name}" for alias in node.names}
-                inner = {name for name in names if self.file_of(name)}
+                # An old import path counts as the module that it is, so that its use is seen.
+                inner = {name for name in names if self.file_of(name) or name in MOVED}
                 is_own = node.module.split(".")[0] == PACKAGE
                 if not is_own:
                     found.add(node.module)
@@ -66,11 +70,33 @@ class House:
                 found |= inner
                 if inner != names:
                     found.add(node.module)
+            elif not executed_only:
+                found |= named_in_calls(node)
         return frozenset(found)
 
     def graph(self) -> dict[str, set[str]]:
         """By module: the modules of this package that it imports."""
         return {self.module_of(path): own(self.imports_of(path)) for path in self.files()}
+
+
+def named_in_calls(statement: ast.stmt) -> set[str]:
+    """Modules that `import_module("...")` and its like load, where the text stands in the call."""
+    found = set()
+    for node in expressions(statement):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = ast.unparse(node.func).rpartition(".")[2]
+            if function in LOADERS and isinstance(node.args[0].value, str):
+                found.add(node.args[0].value.partition(":")[0])
+    return found
+
+
+def expressions(statement: ast.stmt) -> Iterator[ast.AST]:
+    """All nodes of a statement, without the statements in it."""
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.stmt)]
 
 
 def is_type_checking(node: ast.AST) -> bool:

@@ -100,7 +100,8 @@ def faults_of(house: House) -> list[str]:
         rule = RULES[room]
         outside = {m for m in own(imports) if room_of(m) not in rule.rooms | {room}}
         foreign = third_party(imports) - rule.libraries
-        faults += [f"{module} imports {m}" for m in sorted(outside | foreign)]
+        unknown = {m for m in own(imports) if house.file_of(m) is None}
+        faults += [f"{module} imports {m}" for m in sorted(outside | foreign | unknown)]
     for circle in circles(house.graph()):
         if circle != {ALGORITHM, CONFIG}:
             faults.append(f"circle: {sorted(circle)}")
@@ -150,7 +151,30 @@ PLANTED = {
         "reports/rollout_log.py",
         "from prefix_rft_rllib.core import losses",
     ),
+    "up by the package": (
+        "core/advantages.py",
+        "def f():\n    from prefix_rft_rllib import PrefixRFT",
+    ),
+    "up by a star": ("core/advantages.py", "from prefix_rft_rllib.methods import *"),
+    "up where it may fail": (
+        "core/advantages.py",
+        "try:\n    import prefix_rft_rllib.methods\nexcept ImportError:\n    pass",
+    ),
+    "up unless for types": (
+        "core/advantages.py",
+        "if TYPE_CHECKING:\n    pass\nelse:\n    import prefix_rft_rllib.methods",
+    ),
+    "up by name": (
+        "core/advantages.py",
+        'def f():\n    return importlib.import_module("prefix_rft_rllib.methods.method")',
+    ),
+    "up by __import__": ("core/advantages.py", 'x = [__import__("prefix_rft_rllib.methods")]'),
+    "an old path": (
+        "rollouts/runner_engine.py",
+        "def f():\n    from prefix_rft_rllib.engines import weights",
+    ),
     "a library": ("core/advantages.py", "import ray"),
+    "a library by name": ("core/advantages.py", 'ray = import_module("ray")'),
     "a circle in a room": (
         "basics/text.py",
         "def f():\n    from prefix_rft_rllib.basics import text_of_planted_circle",
