@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from prefix_rft_rllib.basics.old_names import renamed
 from prefix_rft_rllib.envs.sandbox.jobs import check_tests
 
 _MARK = "code_tests"
@@ -38,3 +40,6 @@ def unpack_task(answer: str) -> tuple[dict[str, Any], str | None]:
         )
     task = json.loads(answer)
     return task[_MARK], task["entry_point"]
+
+
+__getattr__ = partial(renamed, __name__)

@@ -194,7 +194,14 @@ _NAMES_IN = {
         "shared_math_verifier": "MathVerifier.shared",
     },
     "envs.verifiers.choice_verifier": {"shared_choice_verifier": "ChoiceVerifier.shared"},
-    "envs.verifiers.code_verifier": {"shared_code_verifier": "CodeVerifier.shared"},
+    "envs.verifiers.code_tests": {
+        "KINDS": "envs.sandbox.jobs:KINDS",
+        "job_of": "envs.sandbox.jobs:job_of",
+    },
+    "envs.verifiers.code_verifier": {
+        "ISOLATIONS": "envs.sandbox.sandbox:ISOLATIONS",
+        "shared_code_verifier": "CodeVerifier.shared",
+    },
     "envs.verifiers.math_verifier": {"shared_math_verifier": "MathVerifier.shared"},
     "feedback": {"Feedback": "CarriedOver"},
     "groups": {
@@ -207,6 +214,7 @@ _NAMES_IN = {
         "provide_token": "basics.ray_token:provide_token",
     },
     "samplers": {"OneAhead": "SamplingAhead", "Sampler": "GroupSource"},
+    "shared_inputs": {"with_shared_inputs": "transfers.input_sharing:with_shared_inputs"},
     "torch.distributed_pool": {
         "DistributedPool": "DistributedCollectives",
         "LearnerPool": "LearnerCollectives",
