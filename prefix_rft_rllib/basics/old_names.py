@@ -274,6 +274,10 @@ class _OldModule(ModuleType):
     def __dir__(self) -> list[str]:
         return sorted({*dir(self._module), *RENAMED.get(self._old, {})})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its import path, as a function that uses it travels to a worker."""
+        return importlib.import_module, (self._old,)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function of the module's name.
 

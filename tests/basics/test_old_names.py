@@ -1,5 +1,6 @@
 """Old import paths give the modules of the present ones, with a note."""
 
+import copy
 import importlib
 import importlib.util
 import inspect
@@ -13,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from ray import cloudpickle
 
 from prefix_rft_rllib.basics import old_names
 
@@ -130,6 +132,14 @@ def test_star_imports_and_lists_of_names_see_old_and_present_ones(monkeypatch):
     assert names["Feedback"] is names["CarriedOver"]
     assert {"Feedback", "CarriedOver"} <= set(dir(old))
     assert not [name for name in names if name.startswith("_") and name != "__builtins__"]
+
+
+def test_a_function_that_uses_an_old_module_travels(monkeypatch):
+    old = load("prefix_rft_rllib.core.shares", monkeypatch)
+    names = {"shares": old, "__name__": "__main__"}  # what is defined in a script travels by value
+    exec("def half(count): return shares.floor_share(0.5, count)", names)
+    assert cloudpickle.loads(cloudpickle.dumps(names["half"]))(7) == 3
+    assert copy.deepcopy(old) is old
 
 
 def test_inspect_finds_the_present_module_by_its_file(monkeypatch):
