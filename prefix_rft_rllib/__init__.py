@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PrefixRFT", "PrefixRFTConfig", "envs", "methods", "start_ray"]
 
+_ROOMS = ("core", "engines", "evaluation", "methods", "metrics", "reports", "runs")
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        **{room: f"prefix_rft_rllib.{room}" for room in _ROOMS},
         "PrefixRFT": "prefix_rft_rllib.prefix_rft:PrefixRFT",
         "PrefixRFTConfig": "prefix_rft_rllib.prefix_rft_config:PrefixRFTConfig",
-        "methods": "prefix_rft_rllib.methods",
         "start_ray": "prefix_rft_rllib.settings.ray_start:start_ray",
     },
 )

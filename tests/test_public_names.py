@@ -95,7 +95,8 @@ def test_the_names_of_the_package_are_there_after_a_plain_import():
         assert name in dir(package)
         assert getattr(package, name) is not None
     assert package.PrefixRFTConfig().algo_class is package.PrefixRFT
-    assert importlib.util.find_spec("prefix_rft_rllib.methods") is not None
+    assert package.core.__name__ == "prefix_rft_rllib.core"
+    assert package.metrics.ROLLOUTS
 
 
 def test_the_house_plan_of_the_readme_is_that_of_the_docstrings():
