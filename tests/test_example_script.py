@@ -53,8 +53,17 @@ def error_of(capsys, parse, *arguments: str) -> str:
         (("--tune", "--run-dir", "r"), "--run-dir has no effect with --tune"),
         (("--tune", "--wandb-project", "p"), "--wandb-project has no effect without --wandb-key"),
         (("--tune", "--as-test"), "--as-test needs --stop-reward"),
-        (("--stop-iters", "0"), "--stop-iters (or --num-iterations) must be at least 1, got 0"),
-        (("--checkpoint-freq", "-1"), "--checkpoint-freq must be at least 0 (never), got -1"),
+        (("--stop-iters", "0"), "--stop-iters must be at least 1, got 0"),
+        (("--num-iterations", "0"), "--stop-iters must be at least 1, got 0"),
+        (("--stop-reward", "nan"), "--stop-reward must be a finite number, got nan"),
+        (("--stop-timesteps", "0"), "--stop-timesteps must be at least 1, got 0"),
+        (("--checkpoint-freq=-1",), "--checkpoint-freq must be at least 0, got -1"),
+        (("--evaluation-interval=-1",), "--evaluation-interval must be at least 0"),
+        (("--num-cpus=-1",), "--num-cpus must be at least 0, got -1"),
+        (("--num-held-out", "0"), "--num-held-out must be at least 1, got 0"),
+        (("--tune", "--num-samples=-1"), "--num-samples must be at least 1"),
+        (("--tune", "--max-concurrent-trials=-1"), "--max-concurrent-trials must be at least 0"),
+        (("--stop-rew", "1"), "unrecognized arguments: --stop-rew 1"),
     ],
 )
 def test_an_option_without_effect_is_an_error_with_the_reason(
@@ -124,6 +133,7 @@ def test_the_methods_example_leaves_tune_to_another(capsys):
             capsys, parse, *option
         )
     assert parse("--no-tune").tune is False
+    assert "unrecognized arguments: --seed 3" in error_of(capsys, parse, "--seed", "3")
 
 
 def test_the_math_example_refuses_what_contradicts_its_own_options(capsys, monkeypatch):

@@ -67,6 +67,19 @@ TUNE_OPTIONS = (
 LOOP_OPTIONS = ("--run-dir", "--log")
 """Options of a run without Tune; not every script has them."""
 
+LEAST = {
+    "--stop-iters": 1,
+    "--stop-timesteps": 1,
+    "--checkpoint-freq": 0,
+    "--evaluation-interval": 0,
+    "--num-cpus": 0,
+    "--num-samples": 1,
+    "--max-concurrent-trials": 0,
+    "--num-held-out": 1,
+    "--gpus": 0,
+}
+"""The smallest value of options that no setting checks; not every script has all of them."""
+
 
 class Refusal(argparse.Action):
     """An option that is an error with its reason, whatever its value."""
@@ -104,7 +117,9 @@ def example_parser(docstring: str, num_iterations: int) -> argparse.ArgumentPars
         avg@k by held-out set that `--as-test` asks for without `--stop-reward`, none here.
     """
     parser = argparse.ArgumentParser(
-        description=docstring.splitlines()[0], conflict_handler="resolve"
+        description=docstring.splitlines()[0],
+        conflict_handler="resolve",
+        allow_abbrev=False,  # --seed would be --seeds, and --log be --log-level, where that is all
     )
     add_rllib_example_script_args(parser, default_iters=num_iterations)
     refuse(parser, NO_EFFECT)
@@ -143,12 +158,12 @@ def parse_options(
         The options.
     """
     args = parser.parse_args(arguments)
-    if args.stop_iters < 1:
-        parser.error(
-            f"--stop-iters (or --num-iterations) must be at least 1, got {args.stop_iters}"
-        )
-    if args.checkpoint_freq < 0:
-        parser.error(f"--checkpoint-freq must be at least 0 (never), got {args.checkpoint_freq}")
+    for option, least in LEAST.items():
+        value = getattr(args, _name(option), None)
+        if value is not None and value < least:
+            parser.error(f"{option} must be at least {least}, got {value}")
+    if args.stop_reward is not None and not math.isfinite(args.stop_reward):
+        parser.error(f"--stop-reward must be a finite number, got {args.stop_reward}")
     if args.tune:
         for option in _given(parser, args, LOOP_OPTIONS):
             parser.error(f"{option} has no effect with --tune: look into the trial's directory")
