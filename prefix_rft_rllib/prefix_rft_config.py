@@ -9,7 +9,7 @@ from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.engines.sampling_options import refuse_here, refuse_sampling_options
-from prefix_rft_rllib.settings.config_checks import check_config
+from prefix_rft_rllib.settings.config_checks import check_config, check_ranges
 from prefix_rft_rllib.settings.resource_amounts import check_resource_amounts
 from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.settings.unused_settings import check_known, check_used
@@ -281,6 +281,8 @@ class PrefixRFTConfig(Settings):
             ValueError: Naming the setting, its value, what is allowed and what to try.
         """
         check_resource_amounts(self)
+        check_ranges(self)  # before RLlib's, which compares values of any type and allows others
+        self.lr = float(self.lr)  # RLlib takes numpy's numbers for schedules
         if not self.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
             check_used(self)
         self.create_local_env_runner = self.num_env_runners == 0

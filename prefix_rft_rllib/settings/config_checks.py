@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
+from prefix_rft_rllib.basics.ranges import mapping
 from prefix_rft_rllib.core.losses import DEFAULT_CLIP
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines.sampling_options import refuse_here
@@ -15,16 +16,31 @@ from prefix_rft_rllib.settings.gpu_shares import check_gpu_settings
 from prefix_rft_rllib.settings.settings import DECLARATIONS, Settings
 
 
-def check_config(config: Settings) -> None:
-    """Check all settings that can be checked without data, model or tokenizer.
+def check_ranges(config: Settings) -> None:
+    """Check every declared setting by itself, and that `env_config` has names.
 
     Args:
         config: The settings.
 
     Raises:
+        ValueError: Naming the setting, its value and what is allowed.
+    """
+    ranges = {name: declaration.allowed for name, declaration in DECLARATIONS.items()}
+    for name, allowed in {**ranges, "env_config": mapping("settings of the environment")}.items():
+        complaint = allowed.complaint(getattr(config, name))
+        if complaint is not None:
+            config._value_error(f"`{name}` {complaint}")
+
+
+def check_config(config: Settings) -> None:
+    """Check all settings that can be checked without data, model or tokenizer.
+
+    Args:
+        config: The settings, each in its range (`check_ranges`).
+
+    Raises:
         ValueError: Naming the setting, its value, what is allowed and what to try.
     """
-    _check_ranges(config)
     if not config.in_evaluation:  # RLlib derives evaluation configs itself, greedy ones too
         _check_staleness(config)
     check_gpu_settings(config)
@@ -35,13 +51,6 @@ def check_config(config: Settings) -> None:
     _check_engine_process(config)
     _check_weight_transfer(config)
     _check_held_out(config)
-
-
-def _check_ranges(config: Settings) -> None:
-    for declaration in DECLARATIONS.values():
-        complaint = declaration.allowed.complaint(getattr(config, declaration.name))
-        if complaint is not None:
-            config._value_error(f"`{declaration.name}` {complaint}")
 
 
 def _check_sources(config: Settings) -> None:

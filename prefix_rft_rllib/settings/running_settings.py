@@ -119,6 +119,12 @@ class EnvRunnerSettings:
 class EvaluationSettings:
     """How held-out problems are evaluated every `evaluation_interval` iterations."""
 
+    evaluation_interval: int | None = setting(
+        None,
+        optional(whole(0), "for never, as 0"),
+        "Iterations from one evaluation to the next.",
+        change="Always where problems are held out; an evaluation takes as long as its samples.",
+    )
     held_out_num_samples: int = setting(
         8,
         whole(1),

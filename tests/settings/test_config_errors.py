@@ -1,5 +1,6 @@
 """One clear error for every wrong setting and every wrong combination of settings."""
 
+import numpy as np
 import pytest
 
 from prefix_rft_rllib import PrefixRFTConfig
@@ -71,9 +72,30 @@ def test_sampling_ahead_needs_remote_env_runners_and_rollouts():
     assert "`max_weight_staleness` (1) has no effect: method 'sft' samples nothing" in message
 
 
-@pytest.mark.parametrize("lr", [None, -1e-3, [[0, 1e-3], [100, 1e-4]]])
+@pytest.mark.parametrize("lr", [None, -1e-3, [[0, 1e-3], [100, 1e-4]], "1e-3", [0.9, 0.99]])
 def test_the_learning_rate_is_one_number(lr):
     assert "`lr` must be a finite number of at least 0" in error_of(config(lr=lr))
+
+
+@pytest.mark.parametrize("lr", [np.float32(0.5), np.int64(1), 1, 0.25])
+def test_the_learning_rate_may_be_any_number(lr):
+    settings = config(lr=lr)
+    settings.validate()
+    assert (settings.lr, type(settings.lr)) == (lr, float)
+
+
+@pytest.mark.parametrize("env_config", [None, "x", 3, {1: 2}])
+def test_env_config_is_a_dict_with_names(env_config):
+    settings = config()
+    settings.env_config = env_config
+    message = f"`env_config` must be a dict of settings of the environment, got {env_config!r}."
+    assert message in error_of(settings)
+
+
+@pytest.mark.parametrize("interval", [-1, 1.5, float("nan"), "1", True])
+def test_evaluations_are_whole_iterations_apart(interval):
+    message = error_of(config().evaluation(evaluation_interval=interval))
+    assert "`evaluation_interval` must be a whole number of at least 0" in message
 
 
 def test_an_unknown_method_config_key_lists_the_known_ones():
