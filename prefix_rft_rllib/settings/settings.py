@@ -220,7 +220,11 @@ class Settings(
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()
         state.pop("shared_inputs", None)
-        return state
+        # RLlib leaves every -1 out, its mark of settings that it has given up: a user's -1 would
+        # become the default before anything checks it.
+        plain, own = vars(type(self)()), vars(self)
+        lost = plain.keys() & own.keys() - state.keys() - {"algo_class", "_is_frozen"}
+        return state | {name: own[name] for name in lost if own[name] != plain[name]}
 
     @property
     def max_response_tokens(self) -> int:

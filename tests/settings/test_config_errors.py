@@ -98,6 +98,18 @@ def test_evaluations_are_whole_iterations_apart(interval):
     assert "`evaluation_interval` must be a whole number of at least 0" in message
 
 
+@pytest.mark.parametrize("name", ["seed", "group_size", "lr", "num_learners", "gamma"])
+def test_minus_one_reaches_the_checks_of_an_algorithm(name):
+    settings = config()
+    setattr(settings, name, -1)
+    state = settings.get_state()
+    assert state[name] == -1
+    assert "shared_inputs" not in state and "buffer_size" not in state  # RLlib's own -1
+    assert getattr(PrefixRFTConfig.from_state(state), name) == -1
+    with pytest.raises(ValueError, match=f"`{name}`.*-1"):
+        settings.build_algo()
+
+
 def test_an_unknown_method_config_key_lists_the_known_ones():
     message = error_of(config(method_config={"entropy_keep": 0.2}))
     assert "Unknown key 'entropy_keep' in `method_config` of method 'prefix_rft'" in message
