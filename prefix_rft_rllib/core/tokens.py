@@ -227,25 +227,28 @@ def rows_of_observations(observations: Tensor) -> tuple[Tensor, Tensor]:
         padding, where `attends` is False.
 
     Raises:
-        ValueError: For another shape, an empty batch, or a row without a token or with padding
-            before one.
+        ValueError: For another shape, an empty batch, or a row without a token, with padding
+            before one, or with something else than whole numbers of at least -1.
     """
     if observations.ndim != 2 or len(observations) == 0:
         raise ValueError(
             "`obs` must be a batch of observations, shape (B, tokens of the environment's window), "
             f"got {tuple(observations.shape)}. Of one observation use obs[None]."
         )
-    attends = observations >= 0
+    tokens = observations.long()
+    attends = tokens >= 0
     lengths = attends.sum(1)
     positions = torch.arange(observations.shape[1], device=observations.device)
-    is_wrong = (lengths == 0) | (attends != (positions < lengths[:, None])).any(1)
+    is_misplaced = attends != (positions < lengths[:, None])
+    is_no_id = (tokens != observations) | (tokens < -1)
+    is_wrong = (lengths == 0) | (is_misplaced | is_no_id).any(1)
     if is_wrong.any():
         raise ValueError(
             f"`obs[{int(is_wrong.nonzero()[0])}]` must be tokens followed by padding of -1, at "
             "least one token: give observations as reset() and step() return them."
         )
     width = int(lengths.max())
-    return observations[:, :width].long().clamp(min=0), attends[:, :width]
+    return tokens[:, :width].clamp(min=0), attends[:, :width]
 
 
 def shift_to_targets(predictions: Tensor) -> Tensor:

@@ -272,6 +272,9 @@ def test_exploration_is_the_trained_policy(tmp_path):
         (OBSERVATIONS[:0], "must be a batch"),
         (np.array([[1, 2], [-1, -1]]), r"obs\[1\].* at least one token"),
         (np.array([[1, -1, 2]]), r"obs\[0\].* followed by padding of -1"),
+        (np.array([[1, 2], [1, -2]]), r"obs\[1\].* followed by padding of -1"),
+        (np.array([[1.5, 2.0]]), r"obs\[0\].* followed by padding of -1"),
+        (np.array([[1.0, np.nan]]), r"obs\[0\].* followed by padding of -1"),
     ],
 )
 def test_what_is_no_batch_of_observations_is_refused(observations, message, tmp_path):
