@@ -79,12 +79,12 @@ class PrefixRFTConfig(Settings):
                 method, or a `Method`.
             method_config: Settings of the method. A dict of keyword arguments of the method's
                 function, as plain data.
-            group_size: Rollouts per problem, the prefix rollout included. A whole number of at
-                least 1.
+            group_size: Rollouts per problem, the prefix rollout included. A whole number in
+                [1, 10000].
             num_problems_per_iteration: Problems sampled per iteration, over all env runners. A
-                whole number of at least 1.
+                whole number in [1, 10000000].
             num_problems_per_minibatch: Problems per optimizer step, over all learners; divides
-                `num_problems_per_iteration`. A whole number of at least 1.
+                `num_problems_per_iteration`. A whole number in [1, 10000000].
             max_resampling_rounds: How often, in an iteration, groups of equal rewards are replaced
                 by groups of other problems (DAPO, arXiv 2503.14476, Sec. 3.2); 0 for never. What is
                 still without signal after the last round stays. A whole number of at least 0.

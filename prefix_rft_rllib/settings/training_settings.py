@@ -24,6 +24,8 @@ from prefix_rft_rllib.methods import Method
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
+# Far above any run: a count mistyped by many digits would be planned for hours.
+_MOST_ROLLOUTS, _MOST_PROBLEMS = 10_000, 10_000_000
 _METHOD = Range("the name of a method, or a `Method`", lambda v: isinstance(v, str | Method))
 _BETAS = Range(
     "two numbers in [0, 1)",
@@ -72,21 +74,21 @@ class TrainingSettings:
     )
     group_size: int = setting(
         8,
-        whole(1),
+        whole(1, _MOST_ROLLOUTS),
         "Rollouts per problem, the prefix rollout included.",
         change="More of them for hard problems, where groups of equal rewards teach nothing.",
         paper="8",
     )
     num_problems_per_iteration: int = setting(
         128,
-        whole(1),
+        whole(1, _MOST_PROBLEMS),
         "Problems sampled per iteration, over all env runners.",
         change="Fewer on a small machine; the rollouts of an iteration are generated together.",
         paper="128",
     )
     num_problems_per_minibatch: int = setting(
         64,
-        whole(1),
+        whole(1, _MOST_PROBLEMS),
         "Problems per optimizer step, over all learners; divides `num_problems_per_iteration`.",
         change="As large as `num_problems_per_iteration` for a single step on on-policy rollouts.",
         paper="64",
