@@ -10,7 +10,6 @@ legitimate data (flawed demonstrations); they are counted and listed.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefix_rft_rllib.basics.command_line import json_object
 from prefix_rft_rllib.basics.text import (
     LINE_ABOUT_THE_MIDDLE,
     first_of,
@@ -255,17 +255,6 @@ def _indented(text: str) -> str:
     return "\n".join(f"  | {without_controls(line)}" for line in text.split("\n"))
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    """Read an argument of the command that must be a JSON object."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object of names to values")
-    return value
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the preflight from a command line; returns the exit code (1 for a user's mistake)."""
     parser = argparse.ArgumentParser(
@@ -280,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-response-tokens", type=int)
     parser.add_argument(
         "--env-config",
-        type=_json_object,
+        type=json_object,
         default={},
         help='further env_config keys as JSON, for example \'{"fields": {"answer": "gold"}}\'',
     )

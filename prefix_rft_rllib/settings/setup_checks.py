@@ -31,11 +31,8 @@ def check_setup(config: Settings, method: Method, problem_set: ProblemSet) -> No
     Raises:
         ValueError: Naming what does not fit and what to try.
     """
-    _check_model(config, problem_set)
-    _say_how_tokens_are_drawn(config, method)
-    check_engine_config(
-        config.engine, config.engine_config, has_gpu=config.num_gpus_per_env_runner > 0
-    )
+    check_model_and_engine(config, problem_set)
+    _say_which_tokens_are_compared(config, method)
     _check_env(config, problem_set)
     if NoClip() in method.surrogates and config.ppo_clip != DEFAULT_CLIP:
         logger.warning(
@@ -53,6 +50,23 @@ def check_setup(config: Settings, method: Method, problem_set: ProblemSet) -> No
             f"A minibatch has {rows} rows for {config.num_learners} learners: every learner needs "
             "one. Raise `num_problems_per_minibatch` or lower `num_learners`."
         )
+
+
+def check_model_and_engine(config: Settings, problem_set: ProblemSet) -> None:
+    """Check that model, tokenizer and engine fit together; all that sampling alone needs.
+
+    Args:
+        config: Validated settings.
+        problem_set: The loaded problems.
+
+    Raises:
+        ValueError: Naming what does not fit and what to try.
+    """
+    _check_model(config, problem_set)
+    _say_how_tokens_are_drawn(config)
+    check_engine_config(
+        config.engine, config.engine_config, has_gpu=config.num_gpus_per_env_runner > 0
+    )
 
 
 def _check_env(config: Settings, problem_set: ProblemSet) -> None:
@@ -120,7 +134,7 @@ def _check_shards(directory: Path, source: str) -> None:
             )
 
 
-def _say_how_tokens_are_drawn(config: Settings, method: Method) -> None:
+def _say_how_tokens_are_drawn(config: Settings) -> None:
     """Warn where rollouts are drawn otherwise than a user may think."""
     unused = unused_settings(generation_settings(model_directory(config.model_source)))
     if unused:
@@ -132,6 +146,10 @@ def _say_how_tokens_are_drawn(config: Settings, method: Method) -> None:
             config.temperature,
             config.top_p,
         )
+
+
+def _say_which_tokens_are_compared(config: Settings, method: Method) -> None:
+    """Warn where the loss compares other log-probabilities than rollouts are drawn from."""
     if config.top_p < 1 and any(stage.method.has_rollouts for stage in method.all_stages):
         logger.warning(
             "`top_p` is %g: rollouts come from the nucleus, while the loss compares "

@@ -7,7 +7,10 @@ from transformers import AutoModelForCausalLM
 
 from prefix_rft_rllib.engines import check_engine_config
 from prefix_rft_rllib.engines.sampling_options import REFUSED, unused_settings
-from prefix_rft_rllib.settings.setup_checks import _say_how_tokens_are_drawn
+from prefix_rft_rllib.settings.setup_checks import (
+    _say_how_tokens_are_drawn,
+    _say_which_tokens_are_compared,
+)
 from tests.engines.vllm.vllm_models import require_vllm
 from tests.small_configs import config
 
@@ -86,10 +89,12 @@ def test_a_run_says_which_settings_of_the_model_it_does_not_follow(
     model.save_pretrained(tmp_path / "model")
     method = tiny_config.build_method()
     caplog.set_level(logging.WARNING)
-    _say_how_tokens_are_drawn(tiny_config, method)
+    _say_how_tokens_are_drawn(tiny_config)
+    _say_which_tokens_are_compared(tiny_config, method)
     assert not caplog.text
     tiny_config.training(model_path=str(tmp_path / "model")).env_runners(top_p=0.9)
-    _say_how_tokens_are_drawn(tiny_config, method)
+    _say_how_tokens_are_drawn(tiny_config)
+    _say_which_tokens_are_compared(tiny_config, method)
     assert all(text in caplog.text for text in ("top_k=20", "temperature=0.6", " sets "))
     assert "drawn with temperature 1 and top_p 0.9" in caplog.text
     assert "`top_p` is 0.9: rollouts come from the nucleus" in caplog.text
