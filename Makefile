@@ -11,7 +11,7 @@ METHOD ?= prefix_rft
 SEED ?= 0
 CODE := prefix_rft_rllib envs tuned_examples tests benchmarks docs setup.py
 
-.PHONY: install quickstart test test-slow test-newest test-oldest lint check format docs bench bench-gpu clean
+.PHONY: install quickstart real-model test test-slow test-newest test-oldest lint check format docs bench bench-gpu clean
 
 install: $(VENV)/installed
 
@@ -45,6 +45,15 @@ $(VENV)/vllm-installed: $(VENV)/installed requirements-cpu.txt
 # The main job: the small default model learns word problems by METHOD (prefix_rft, rft, sft).
 quickstart: install
 	$(BIN)/python tuned_examples/toy_arithmetic_prefix_rft.py --method $(METHOD) --seed $(SEED)
+
+# A real pre-trained model on 50 generated word problems; DATA=FILE or DATA=NAME=FILE for others.
+REAL_MODEL ?= runs/smollm2
+DATA ?= word_problems
+real-model: install
+	$(BIN)/python tuned_examples/smollm2_model.py --out $(REAL_MODEL)
+	$(BIN)/python -m prefix_rft_rllib.evaluate --model $(REAL_MODEL) --benchmark $(DATA) \
+		--num-problems 50 --num-samples 0 --attempts-per-call 10 \
+		--max-prompt-tokens 512 --max-response-tokens 128 --out $(REAL_MODEL)-evaluation
 
 # Format, lint and types.
 lint: install

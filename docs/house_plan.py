@@ -12,7 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- rooms: written by docs/house_plan.py -->", "<!-- end of rooms -->"
-DOORS = ("prefix_rft.py", "prefix_rft_config.py", "metrics.py", "preflight.py", "verify.py")
+DOORS = (
+    *("prefix_rft.py", "prefix_rft_config.py", "metrics.py", "preflight.py", "verify.py"),
+    "evaluate.py",
+)
 FLOORS = (
     ("reports", "runs"),
     ("iterations", "transfers"),

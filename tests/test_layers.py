@@ -18,7 +18,7 @@ ALGORITHM, CONFIG = f"{PACKAGE}.prefix_rft", f"{PACKAGE}.prefix_rft_config"
 VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy", "mpmath"}
 HEAVY = {"ray", "torch", "transformers", "tokenizers", "datasets", "vllm", "peft", "scipy"}
 HEAVY |= {"huggingface_hub", "pyarrow", *VERIFIER_LIBRARIES}
-COMMANDS = {"preflight", "verify"}
+COMMANDS = {"preflight", "verify", "evaluate"}
 
 
 class Rule(NamedTuple):
@@ -56,7 +56,7 @@ RULES = {
         {"basics", "metrics", "core", "models", "rollouts"}, {"numpy", "pyarrow", "ray", "torch"}
     ),
     "evaluation": Rule(
-        {"basics", "metrics", "envs", "core", "rollouts"}, {"numpy", "ray", "scipy"}
+        {"basics", "metrics", "envs", "core", "rollouts"}, {"numpy", "ray", "scipy", "tqdm"}
     ),
     "settings": Rule(
         {"basics", "engines", "envs", "core", "methods", "models", "rollouts", "learners"}
@@ -82,6 +82,9 @@ RULES = {
         {"metrics", "core", "envs", "rollouts", "settings", "iterations", "transfers", "runs"}
         | {"preflight", "prefix_rft_config"},
         {"ray"},
+    ),
+    "evaluate": Rule(
+        {"basics", "envs", "evaluation", "settings", "transfers", "prefix_rft_config"}, set()
     ),
 }
 
@@ -224,7 +227,7 @@ def test_the_package_imports_no_example_benchmark_or_test():
 
 # Rooms that what a user writes may import; the others may change at any time.
 PUBLIC = {"", "envs", "engines", "evaluation", "methods", "metrics", "prefix_rft"}
-PUBLIC |= {"prefix_rft_config", "preflight", "reports", "runs", "verify", "core"}
+PUBLIC |= {"prefix_rft_config", "preflight", "reports", "runs", "verify", "evaluate", "core"}
 
 
 @pytest.mark.parametrize("folder", ["tuned_examples", "benchmarks"])
