@@ -1,8 +1,8 @@
 """Settings that are declared once, as fields of a dataclass: checks and pages are made from it.
 
-@dataclass(kw_only=True)
-class Settings:
-group_size: int = setting(8, whole(1), "Rollouts per problem.", change="...")
+    @dataclass(kw_only=True)
+    class Settings:
+        group_size: int = setting(8, whole(1), "Rollouts per problem.", change="...")
 """
 
 from __future__ import annotations
