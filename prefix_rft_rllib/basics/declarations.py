@@ -1,5 +1,7 @@
 """Settings that are declared once, as fields of a dataclass: checks and pages are made from it.
 
+A dataclass whose fields are settings:
+
     @dataclass(kw_only=True)
     class Settings:
         group_size: int = setting(8, whole(1), "Rollouts per problem.", change="...")
