@@ -16,7 +16,7 @@ import toy_arithmetic_methods  # isort: skip
 from toy_arithmetic_prefix_rft import MIN_ACCURACY, argument_parser, build_config  # isort: skip
 
 EXAMPLES = Path(example.__file__).parent
-LIBRARIES = {"example_script.py", "method_styles.py"}
+LIBRARIES = {"example_script.py", "method_styles.py", "resumable_run.py"}
 SCRIPTS = sorted({path.name for path in EXAMPLES.glob("*.py")} - LIBRARIES)
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,8 @@ LEAST = {
     "--num-samples": 1,
     "--max-concurrent-trials": 0,
     "--num-held-out": 1,
+    **dict.fromkeys(("--num-rl-iterations", "--num-sft-iterations", "--num-eval-problems"), 1),
+    "--num-eval-samples": 0,
     "--gpus": 0,
 }
 """The smallest value of options that no setting checks; not every script has all of them."""
@@ -165,13 +168,15 @@ def parse_options(
     if args.stop_reward is not None and not math.isfinite(args.stop_reward):
         parser.error(f"--stop-reward must be a finite number, got {args.stop_reward}")
     if args.tune:
-        for option in _given(parser, args, LOOP_OPTIONS):
+        for option in changed_options(parser, args, LOOP_OPTIONS):
             parser.error(f"{option} has no effect with --tune: look into the trial's directory")
     else:
-        for option in _given(parser, args, TUNE_OPTIONS):
+        for option in changed_options(parser, args, TUNE_OPTIONS):
             parser.error(f"{option} has no effect without Ray Tune: add --tune")
     has_key = args.wandb_key or WANDB_ENV_VAR in os.environ
-    for option in () if has_key else _given(parser, args, ("--wandb-project", "--wandb-run-name")):
+    for option in (
+        () if has_key else changed_options(parser, args, ("--wandb-project", "--wandb-run-name"))
+    ):
         parser.error(f"{option} has no effect without --wandb-key or {WANDB_ENV_VAR}")
     has_goal = args.stop_reward is not None or (args.min_accuracy and not args.tune)
     if (args.as_test or args.as_release_test) and not has_goal:
@@ -240,8 +245,13 @@ def iterations(algo: PrefixRFT, args: argparse.Namespace) -> Iterator[dict[str, 
 
 
 def save_checkpoint(algo: PrefixRFT, name: str) -> None:
-    """Save everything needed to go on with the run, in its run directory."""
-    algo.save_to_path(str((Path(algo.config.run_dir) / name).resolve()))
+    """Save everything needed to go on with the run, in its run directory, whole or not at all."""
+    path = (Path(algo.config.run_dir) / name).resolve()
+    unfinished = path.with_name(f".{name}.unfinished")
+    for old in (unfinished, path):
+        shutil.rmtree(old, ignore_errors=True)
+    algo.save_to_path(str(unfinished))
+    unfinished.rename(path)
 
 
 def shortfalls(
@@ -323,14 +333,14 @@ def run_example(config: PrefixRFTConfig, args: argparse.Namespace, run_dir: Path
     return exit_code(shortfalls(args, result, after))
 
 
-def _name(option: str) -> str:
-    """The attribute of the parsed options that an option sets."""
-    return option.lstrip("-").replace("-", "_")
-
-
-def _given(
+def changed_options(
     parser: argparse.ArgumentParser, args: argparse.Namespace, options: Sequence[str]
 ) -> list[str]:
     """Those of the options whose value is not the default; a script may lack some."""
     values = {option: getattr(args, _name(option), None) for option in options}
     return [option for option in options if values[option] != parser.get_default(_name(option))]
+
+
+def _name(option: str) -> str:
+    """The attribute of the parsed options that an option sets."""
+    return option.lstrip("-").replace("-", "_")
