@@ -11,7 +11,7 @@ METHOD ?= prefix_rft
 SEED ?= 0
 CODE := prefix_rft_rllib envs tuned_examples tests benchmarks docs setup.py
 
-.PHONY: install quickstart real-model test test-slow test-newest test-oldest lint check format docs bench bench-gpu clean
+.PHONY: install quickstart real-model test test-lm-eval test-slow test-newest test-oldest lint check format docs bench bench-gpu clean
 
 install: $(VENV)/installed
 
@@ -68,6 +68,11 @@ check: lint
 
 test: install $(VENV)/vllm-installed
 	$(BIN)/python -m pytest -m "not slow and not gpu" --durations=15
+
+# The agreement with lm-evaluation-harness, which brings 28 packages of its own along.
+test-lm-eval: install
+	$(BIN)/pip install -q -c constraints.txt -e ".[lm-eval]"
+	$(BIN)/python -m pytest -q tests/evaluation/test_lm_eval_adapter.py tests/evaluation/test_lm_eval_agreement.py
 
 # Learning tests with their negative controls, and 20 iterations of every method: about half an hour.
 test-slow: install $(VENV)/vllm-installed

@@ -43,6 +43,7 @@ setup(
         "lora": ["peft>=0.19,<0.22"],
         "plot": ["matplotlib>=3.10,<4"],
         "real-model": ["gguf>=0.17,<1"],
+        "lm-eval": ["lm-eval>=0.4.13,<0.5"],
         # vLLM for GPUs; without one see requirements-cpu.txt.
         "vllm": ["vllm==0.32.0"],
     },

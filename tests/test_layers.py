@@ -56,7 +56,8 @@ RULES = {
         {"basics", "metrics", "core", "models", "rollouts"}, {"numpy", "pyarrow", "ray", "torch"}
     ),
     "evaluation": Rule(
-        {"basics", "metrics", "envs", "core", "rollouts"}, {"numpy", "ray", "scipy", "tqdm"}
+        {"basics", "metrics", "engines", "envs", "core", "models", "rollouts"},
+        {"lm_eval", "numpy", "ray", "scipy", "tqdm"},
     ),
     "settings": Rule(
         {"basics", "engines", "envs", "core", "methods", "models", "rollouts", "learners"}

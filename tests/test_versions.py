@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from tests.versions import ROOT, installed, lowest, requirements
 
-NEEDED = requirements("lora", "plot", "real-model", "vllm")
+NEEDED = requirements("lora", "plot", "real-model", "lm-eval", "vllm")
 
 
 def readme_table() -> dict[str, tuple[str, str]]:
@@ -39,7 +39,8 @@ def test_the_tested_set_is_allowed() -> None:
     pinned = {canonicalize_name(name): version for name, version in pairs}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     pinned["torch"] = re.search(r"^TORCH_VERSION := (.*)$", makefile, re.M)[1]
-    for name, specifier in requirements("test", "dev", "lora", "plot", "real-model").items():
+    extras = ("test", "dev", "lora", "plot", "real-model", "lm-eval")
+    for name, specifier in requirements(*extras).items():
         assert pinned[canonicalize_name(name)] in SpecifierSet(specifier), name
 
 
