@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from prefix_rft_rllib.engines import Engine, Generation
 
@@ -42,8 +43,6 @@ def yaml_of_docs(file: Path) -> str:
 
 def task_of_docs(file: Path, **changes: Any) -> dict[str, Any]:
     """The same as lm-eval reads it; its cache of data stands beside the file."""
-    import yaml
-
     task = yaml.safe_load(yaml_of_docs(file))
     task["dataset_kwargs"]["cache_dir"] = str(file.parent / "cache")
     return {**task, **changes}

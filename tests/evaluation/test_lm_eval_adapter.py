@@ -1,15 +1,17 @@
 """The adapter for lm-evaluation-harness: settings, stop strings, draws, refusals, the command."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from prefix_rft_rllib.engines import build_engine
+from prefix_rft_rllib.engines import GenerationRequest, build_engine
 from prefix_rft_rllib.envs.prompts.end_tokens import EndTokens
 from prefix_rft_rllib.evaluation.benchmarks.word_problems import generate_rows
+from prefix_rft_rllib.models.causal_lm import load_lm
 from tests.evaluation.lm_eval_cases import (
     ScriptedEngine,
     require_lm_eval,
@@ -36,10 +38,11 @@ def instances(contexts: list[str], **settings) -> list[Instance]:
     ]
 
 
-def scripted(directory: str, texts: dict[str, str]) -> EngineLM:
+def scripted(directory: str, texts: dict[str, str], **options) -> EngineLM:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     engine = ScriptedEngine(AutoConfig.from_pretrained(directory), tokenizer, texts)
-    return EngineLM(engine, tokenizer, EndTokens((tokenizer.eos_token_id,), tokenizer.eos_token_id))
+    end = tokenizer.eos_token_id
+    return EngineLM(engine, tokenizer, EndTokens((end,), end), **options)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +81,6 @@ def test_answers_come_in_the_order_of_the_requests_with_any_batch_size(tiny_mode
 
 def test_an_answer_is_what_the_engine_generates(tiny):
     ids = tiny.tokenizer.encode("Eva has 3 apples")
-    from prefix_rft_rllib.engines import GenerationRequest
-
     (generation,) = tiny.engine.generate([GenerationRequest(ids, 20, temperature=0)])
     (answer,) = tiny.generate_until(instances(["Eva has 3 apples"]))
     assert answer == tiny.tokenizer.decode(generation.token_ids, skip_special_tokens=True)
@@ -97,7 +98,7 @@ def test_a_task_or_the_model_says_how_long_an_answer_may_be(tiny, monkeypatch):
     assert [request.temperature for request in seen] == [0, 0]
 
 
-def test_repeats_of_a_sampled_request_differ_and_come_back_in_another_run(tiny, monkeypatch):
+def test_repeats_of_a_sampled_request_differ_and_come_back_in_another_run(tiny):
     settings = {"do_sample": True, "temperature": 1.0, "top_p": 0.9}
     requests = instances(["a", "a", "b", "a"], **settings)
     answers = tiny.generate_until(requests)
@@ -181,8 +182,6 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
 
 
 def test_end_tokens_of_the_models_files_end_an_answer(tiny_model_dir, tmp_path):
-    import shutil
-
     shutil.copytree(tiny_model_dir, tmp_path / "model")
     settings = {"eos_token_id": [97, 300]}
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps(settings))
@@ -191,20 +190,20 @@ def test_end_tokens_of_the_models_files_end_an_answer(tiny_model_dir, tmp_path):
     assert lm.engine._eos_token_ids == set(lm._ends.ids)
 
 
-def test_answers_go_into_lm_evals_cache(tiny_model_dir, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_behind_the_answers_in_lm_evals_cache(tiny_model_dir, tmp_path):
     file = write_rows(tmp_path / "rows.jsonl", [*generate_rows(2)])
-    options = {"use_cache": str(tmp_path / "answers")}
     task = task_of_docs(file, doc_to_text="{{id}}")
-    texts = {f"word-problem-0-{i}": f"\\boxed{{{i}}}" for i in range(2)}
-    first = run_lm_eval(scripted(tiny_model_dir, texts), task, **options)
-    silent = scripted(tiny_model_dir, {})
-    again = run_lm_eval(silent, task, **options)
-    assert [sample["resps"] for sample in again] == [sample["resps"] for sample in first]
+    options = {"use_cache": str(tmp_path / "answers")}
+    first, second = ({f"word-problem-0-{i}": f"\\boxed{{{i}}}"} for i in range(2))
+    with pytest.raises(KeyError, match="word-problem-0-1"):
+        run_lm_eval(scripted(tiny_model_dir, first, batch_size=1), task, **options)
+    with pytest.raises(KeyError, match="word-problem-0-1"):  # it asks for that one alone
+        run_lm_eval(scripted(tiny_model_dir, {}), task, **options)
+    samples = run_lm_eval(scripted(tiny_model_dir, second), task, **options)
+    assert [sample["resps"] for sample in samples] == [[["\\boxed{0}"]], [["\\boxed{1}"]]]
 
 
 def test_an_engine_of_ones_own_may_answer(tiny_model_dir, tiny):
-    from prefix_rft_rllib.models.causal_lm import load_lm
-
     lm = load_lm(tiny_model_dir)
     end = tiny.tokenizer.eos_token_id
     engine = build_engine("transformers", lm.config, eos_token_ids=[end])

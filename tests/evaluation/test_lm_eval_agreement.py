@@ -3,9 +3,11 @@
 import gzip
 import json
 import re
+from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig
+import yaml
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
 from prefix_rft_rllib.engines.transformers.engine import TransformersEngine
 from prefix_rft_rllib.envs import TOY_BASE_MODEL
@@ -34,10 +36,13 @@ from tests.random_models import SIZES, random_lm
 
 require_lm_eval()
 
+import lm_eval  # noqa: E402
+
 from prefix_rft_rllib.evaluation.lm_eval_adapter import EngineLM  # noqa: E402
 
 NUM_POSITIONS = 2048
 MAX_TOKENS = 40
+CHAT = {"apply_chat_template": True}
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +118,6 @@ def both(model: str, rows: list[dict], directory, *, template: str = BOXED) -> l
     ]
 
 
-CHAT = {"apply_chat_template": True}
-
-
 def explained(item: dict) -> bool:
     """Whether both judge alike, or the answer has no box: the recipe then reads none."""
     is_right = item["our verdict"] == "CORRECT"
@@ -160,8 +162,6 @@ def test_lm_evals_own_model_gives_the_same_answers(byte_model, tmp_path):
 
 def scores_of(triples: list[tuple[str, str, str]], byte_model: str, directory) -> list[dict]:
     """lm-eval's samples for given responses, each (id, gold, response), through the adapter."""
-    from transformers import AutoConfig, AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(byte_model)
     rows = [{"id": name, "prompt": name, "answer": gold} for name, gold, _ in triples]
     task = task_of_docs(write_rows(directory / "rows.jsonl", rows), doc_to_text="{{prompt}}")
@@ -225,11 +225,6 @@ def test_solutions_of_gsm8k_are_right_for_both(byte_model, tmp_path):
 
 
 def test_the_pages_filter_and_metric_are_those_of_lm_evals_gsm8k(tmp_path):
-    from pathlib import Path
-
-    import lm_eval
-    import yaml
-
     path = Path(lm_eval.__file__).parent / "tasks" / "gsm8k" / "gsm8k.yaml"
     theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
     task = task_of_docs(tmp_path / "rows.jsonl")
