@@ -83,7 +83,7 @@ test-slow: install $(VENV)/vllm-installed
 # the environment.
 TEST_EXTRAS := test,plot,lora,real-model
 TORCH := $(shell sed -n 's/.*"\(torch>=[^"]*\)".*/\1/p' setup.py)
-CPU_INDEX = $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --extra-index-url $(TORCH_CPU_INDEX))
+CPU_INDEX = $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --retries 1 --extra-index-url $(TORCH_CPU_INDEX))
 
 test-newest:
 	$(PYTHON) -m venv .venv-newest
