@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import PublicAPI, override
+from ray.tune import register_trainable
 from ray.util.debug import log_once
 
 from prefix_rft_rllib import methods
@@ -38,6 +39,8 @@ class PrefixRFTConfig(Settings):
         from prefix_rft_rllib.prefix_rft import PrefixRFT  # RLlib's own pair, each names the other
 
         super().__init__(algo_class=algo_class or PrefixRFT)
+        # A cluster knows the names that were registered since it started, and no others.
+        register_trainable(PrefixRFT.__name__, PrefixRFT)
 
     @override(AlgorithmConfig)
     def training(

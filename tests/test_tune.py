@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ray import tune
+from ray.tune import registry
 from ray.tune.schedulers import PopulationBasedTraining
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -234,3 +235,13 @@ def test_an_exploiting_trial_goes_on_from_the_others_weights_optimizer_and_windo
 
 def without_times(row: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in row.items() if not key.startswith("time/")}
+
+
+def test_a_config_makes_the_name_known_in_the_present_cluster(cluster, make_config, monkeypatch):
+    # A cluster forgets with its end, and the next one of the process starts with no name.
+    known = dict[tuple[str, str], bytes]()
+    monkeypatch.setattr(registry, "_internal_kv_put", lambda k, v, **_: known.__setitem__(k, v))
+    monkeypatch.setattr(registry, "_internal_kv_get", known.get)
+    assert not registry._global_registry.contains(registry.TRAINABLE_CLASS, "PrefixRFT")
+    make_config()
+    assert registry.get_trainable_cls("PrefixRFT") is PrefixRFT
