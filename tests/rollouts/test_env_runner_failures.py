@@ -129,5 +129,7 @@ def break_engine_quietly(runner) -> None:
 
 
 def test_the_deadline_must_be_positive(make_config):
-    with pytest.raises(ValueError, match=r"`sample_timeout_s` must be a finite number above 0, or None"):
+    with pytest.raises(
+        ValueError, match=r"`sample_timeout_s` must be a finite number above 0, or None"
+    ):
         make_config().env_runners(sample_timeout_s=0).validate()
