@@ -9,6 +9,8 @@ import ast
 import sys
 from pathlib import Path
 
+from prefix_rft_rllib.basics import markdown
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- rooms: written by docs/house_plan.py -->", "<!-- end of rooms -->"
@@ -34,7 +36,7 @@ def first_line(path: Path) -> str:
     """First line of a module's docstring, without its full stop."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring, f"{path} has no docstring"
-    return docstring.splitlines()[0].rstrip(".").replace("|", "\\|")
+    return docstring.splitlines()[0].rstrip(".")
 
 
 def table() -> str:
@@ -45,10 +47,10 @@ def table() -> str:
     rows += [(f"`prefix_rft_rllib/{room}/`", package / room / "__init__.py") for room in rooms]
     rows.append(("`envs/`, imported as `prefix_rft_rllib.envs`", envs / "__init__.py"))
     rows += [(f"`envs/{room}/`", envs / room / "__init__.py") for room in ENVS]
-    lines = [f"| {place} | {first_line(path)} |" for place, path in rows]
+    lines = [(place, first_line(path)) for place, path in rows]
     others = "runs with measured results, timings, pages, tests"
-    lines.append(f"| `tuned_examples/`, `benchmarks/`, `docs/`, `tests/` | {others} |")
-    return "\n".join(["| place | what is there |", "|---|---|", *lines])
+    lines.append(("`tuned_examples/`, `benchmarks/`, `docs/`, `tests/`", others))
+    return markdown.table(("place", "what is there"), lines)
 
 
 def with_table(text: str) -> str:

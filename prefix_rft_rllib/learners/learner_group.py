@@ -1,6 +1,6 @@
 """RLlib's group of learners, with the calls in which all of them must take part."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,12 +45,7 @@ class PrefixRFTLearnerGroup(LearnerGroup):
         """
         is_shared = self.config.parallelism == "fsdp"
         actor_ids = None if is_shared or self.is_local else [0]
-        results = list(self.foreach_learner(function, remote_actor_ids=actor_ids))
-        answers = [result.get() for result in sorted(results, key=lambda r: r.actor_id or 0)]
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers[0]
+        return first_answer(self.foreach_learner(function, remote_actor_ids=actor_ids))
 
     @override(LearnerGroup)
     def get_state(
@@ -74,3 +69,28 @@ class PrefixRFTLearnerGroup(LearnerGroup):
         self, path: str | Path | None = None, *, state: StateDict | None = None, **kwargs: Any
     ) -> str:
         return super().save_to_path(path, state=state or self.get_state(), **kwargs)
+
+
+def answers_in_order(results: Iterable[Any]) -> list[Any]:
+    """What learners answered, the first learner first; an exception may be an answer.
+
+    Args:
+        results: What `LearnerGroup.foreach_learner` returned.
+    """
+    return [result.get() for result in sorted(results, key=lambda r: r.actor_id or 0)]
+
+
+def first_answer(results: Iterable[Any]) -> Any:
+    """What the first learner answered.
+
+    Args:
+        results: What `LearnerGroup.foreach_learner` returned.
+
+    Raises:
+        Exception: The first that is among the answers of all learners.
+    """
+    answers = answers_in_order(results)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers[0]

@@ -27,9 +27,7 @@ def check_ranges(config: Settings) -> None:
     """
     ranges = {name: declaration.allowed for name, declaration in DECLARATIONS.items()}
     for name, allowed in {**ranges, "env_config": mapping("settings of the environment")}.items():
-        complaint = allowed.complaint(getattr(config, name))
-        if complaint is not None:
-            config._value_error(f"`{name}` {complaint}")
+        config.check_value(f"`{name}`", getattr(config, name), allowed)
 
 
 def check_config(config: Settings) -> None:

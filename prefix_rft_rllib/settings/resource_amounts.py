@@ -27,9 +27,7 @@ def check_resource_amounts(config: Settings) -> None:
         ValueError: Naming the setting, its value and what is allowed.
     """
     for name in _COUNTS:
-        complaint = whole(0).complaint(getattr(config, name))
-        if complaint is not None:
-            config._value_error(f"`{name}` {complaint}")
+        config.check_value(f"`{name}`", getattr(config, name), whole(0))
     for name in _AMOUNTS:
         value = getattr(config, name)
         if not (name == "num_cpus_per_learner" and value == "auto"):
@@ -41,9 +39,7 @@ def check_resource_amounts(config: Settings) -> None:
 def _check_custom(config: Settings, name: str, value: Any) -> None:
     if value is None and name == "custom_resources_per_learner":
         return  # RLlib's default
-    complaint = mapping("resources' names to amounts").complaint(value)
-    if complaint is not None:
-        config._value_error(f"`{name}` {complaint}")
+    config.check_value(f"`{name}`", value, mapping("resources' names to amounts"))
     for resource, amount in value.items():
         if resource in ("CPU", "GPU"):
             config._value_error(
@@ -59,9 +55,7 @@ def _check_custom(config: Settings, name: str, value: Any) -> None:
 
 
 def _check_amount(config: Settings, what: str, value: Any) -> None:
-    complaint = real(0).complaint(value)
-    if complaint is not None:
-        config._value_error(f"{what} {complaint}")
+    config.check_value(what, value, real(0))
     if 0 < value < 1 / WHOLE:
         config._value_error(
             f"{what} ({value!r}) is less than Ray counts: use 0, or at least {1 / WHOLE:g}."

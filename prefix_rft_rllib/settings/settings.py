@@ -2,17 +2,19 @@
 
 import copy
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib import methods
 from prefix_rft_rllib.basics.declarations import NEEDED, declarations
 from prefix_rft_rllib.basics.hub_models import hub_name, model_directory, pinned, with_revision
+from prefix_rft_rllib.basics.ranges import Range
 from prefix_rft_rllib.core.surrogates import PPOClip
 from prefix_rft_rllib.envs.prompts.end_tokens import declared_end_ids
 from prefix_rft_rllib.envs.prompts.prompting import TOKENIZER
@@ -105,6 +107,21 @@ class Settings(
         self.max_requests_in_flight_per_env_runner = 2
         self.evaluation_sample_timeout_s = 3600.0
         self.delay_between_env_runner_restarts_s = 1.0
+
+    def check_value(self, what: str, value: Any, allowed: Range) -> None:
+        """Refuse a value outside of its range, in RLlib's way.
+
+        Args:
+            what: What the value is, as a message begins: "`lr`".
+            value: Of whatever type.
+            allowed: Its range.
+
+        Raises:
+            ValueError: Naming what is allowed.
+        """
+        complaint = allowed.complaint(value)
+        if complaint is not None:
+            self._value_error(f"{what} {complaint}")
 
     def build_method(self) -> methods.Method:
         """The method as a value, built from `method` and `method_config`.
@@ -222,9 +239,10 @@ class Settings(
         state.pop("shared_inputs", None)
         # RLlib leaves every -1 out, its mark of settings that it has given up: a user's -1 would
         # become the default before anything checks it.
-        plain, own = vars(type(self)()), vars(self)
-        lost = plain.keys() & own.keys() - state.keys() - {"algo_class", "_is_frozen"}
-        return state | {name: own[name] for name in lost if own[name] != plain[name]}
+        own = vars(self)
+        settings_class: Any = type(self)  # as a class: mypy asks whether its objects have a hash
+        lost = _names_in_use(settings_class) & own.keys() - state.keys()
+        return state | {name: own[name] for name in lost}
 
     @property
     def max_response_tokens(self) -> int:
@@ -312,3 +330,11 @@ class Settings(
             "lora": self.lora,
             "seed": self.seed,
         }
+
+
+@cache
+def _names_in_use(settings_class: type[Settings]) -> frozenset[str]:
+    """Names of the settings that RLlib has not given up: those whose default is not its mark."""
+    names = vars(settings_class()).items()
+    in_use = {name for name, default in names if default != DEPRECATED_VALUE}
+    return frozenset(in_use - {"algo_class", "_is_frozen"})

@@ -10,7 +10,7 @@ import ray
 import torch
 from ray.rllib.core.learner.learner import Learner
 
-from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
+from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup, answers_in_order
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.settings.gpu_shares import (
     Place,
@@ -90,9 +90,7 @@ def check_gpu_places(
     """
     of_learners: list[Place] = []
     if config.num_gpus_per_learner:
-        results = learners.foreach_learner(_place_of_learner)
-        by_number = sorted(results, key=lambda result: result.actor_id or 0)
-        of_learners = [result.get() for result in by_number]
+        of_learners = answers_in_order(learners.foreach_learner(_place_of_learner))
     of_env_runners: list[Place] = []
     if config.num_env_runners and config.num_gpus_per_env_runner:
         of_env_runners = env_runners.call(_place_of_env_runner)

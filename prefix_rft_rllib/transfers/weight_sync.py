@@ -19,7 +19,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from prefix_rft_rllib.engines.vllm import weight_sender as vllm_weight_sender
 from prefix_rft_rllib.engines.vllm.weight_sender import Backend, Meeting
-from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup
+from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup, first_answer
 from prefix_rft_rllib.models.state_arrays import state_views
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.weight_transfer_choice import obstacle, planned_transfer
@@ -120,12 +120,7 @@ class Direct(WeightSync):
         Raises:
             Exception: What any of them came upon.
         """
-        results = list(self._learners.foreach_learner(partial(_caught, function)))
-        answers = [result.get() for result in sorted(results, key=lambda r: r.actor_id or 0)]
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers[0]
+        return first_answer(self._learners.foreach_learner(partial(_caught, function)))
 
 
 def weight_sync(
