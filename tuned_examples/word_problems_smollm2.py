@@ -93,7 +93,6 @@ NUM_SFT_ITERATIONS = 460
 """Three epochs, as in the paper's SFT, of the 1,226 training problems, 8 an iteration."""
 SFT_WARMUP_FRACTION = 0.1
 """The paper's, and the default of SFT+RFT's first stage."""
-DTYPE_HELP = "of all passes, over float32 weights: bfloat16 is faster on CPUs and GPUs that have units"
 LR = SFT_LR = 1e-5
 NUM_PARTS = 10
 """Of ASDiv; one of them is held out."""
@@ -104,7 +103,7 @@ FILES = {
 }
 """By data set, its file in `--data-dir`."""
 STARTED_WITH = (
-    *("method", "seed", "dtype", "lr", "sft_lr"),
+    *("method", "seed", "compute_dtype", "lr", "sft_lr"),
     *("num_rl_iterations", "num_sft_iterations", "num_eval_problems", "num_eval_samples"),
 )
 """Options that a run keeps to its end."""
@@ -159,9 +158,7 @@ def build_config(args: argparse.Namespace) -> PrefixRFTConfig:
                 "max_response_tokens": MAX_RESPONSE_TOKENS["asdiv"],
             },
         )
-        .env_runners(
-            num_env_runners=0, engine="transformers", engine_config={"dtype": args.dtype}
-        )
+        .env_runners(num_env_runners=0, engine="transformers")
         .training(
             model_path=args.model,
             method=args.method,
@@ -170,7 +167,7 @@ def build_config(args: argparse.Namespace) -> PrefixRFTConfig:
             num_problems_per_iteration=NUM_PROBLEMS_PER_ITERATION,
             num_problems_per_minibatch=NUM_PROBLEMS_PER_ITERATION,
             lr=args.lr,
-            compute_dtype=args.dtype,
+            compute_dtype=args.compute_dtype,
         )
         .debugging(seed=args.seed, log_level="ERROR")
         .reporting(run_dir=str(args.run_dir))
@@ -278,7 +275,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--model", required=True, help="directory that smollm2_model.py made")
     add("--data-dir", type=Path, required=True, help=f"folder with {', '.join(FILES.values())}")
     add("--seed", type=int, default=0)
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help=DTYPE_HELP)
+    precision = (
+        "of the learner: bfloat16 where the processor has units for it; default: %(default)s"
+    )
+    add("--compute-dtype", choices=("float32", "bfloat16"), default="float32", help=precision)
     add("--lr", type=float, default=LR, help="of RL (default: %(default)s)")
     add("--sft-lr", type=float, default=SFT_LR, help="of SFT (default: %(default)s)")
     add("--num-rl-iterations", type=int, default=NUM_RL_ITERATIONS, help="default: %(default)s")

@@ -98,9 +98,7 @@ def test_both_engines_give_a_real_model_the_same_verdicts(source, tmp_path_facto
         for of_engine in answers
     ]
     gaps = gaps_where_they_part(model, requests, answers)
-    print(
-        f"{len(gaps)} of {len(problems)} answers differ, each from a gap of {gaps}; {verdicts[0]}"
-    )
+    print(f"{len(gaps)} of {len(problems)} answers differ: {gaps}; {Counter(verdicts[0])}")
     assert len(problems) == NUM_PROBLEMS
     assert all(gap < TIE for gap in gaps.values()), gaps
     assert verdicts[0] == verdicts[1]
