@@ -62,7 +62,7 @@ def test_the_page_has_results_costs_paired_tests_and_answers(tmp_path):
     assert "| 6 / 0 | 0.031 |" in page
     assert page.count("`p0`") == page.count("`p1`") == 1
     assert "`p2`" not in page
-    assert "    RFT, seed 0: WRONG\n        a" in page
+    assert '    RFT, seed 0: WRONG\n        "a\\u001b[31m\\n# p1"\n' in page
     assert "\x1b" not in page
     assert "\n# p" not in page, "what a model wrote is no heading"
     rows = list(csv.DictReader((tmp_path / "real_curves.csv").open()))

@@ -33,8 +33,6 @@ from typing import Any
 import matplotlib
 from method_styles import DASHED, SOLID, STYLES
 
-from prefix_rft_rllib.basics import markdown
-from prefix_rft_rllib.basics.text import without_controls
 from prefix_rft_rllib.evaluation.comparison import compare_completions, read_other
 from prefix_rft_rllib.evaluation.completions import ReadCompletions, read_completions
 from prefix_rft_rllib.runs.run_directory import read_metrics
@@ -99,6 +97,11 @@ def check_alike(runs: Sequence[Run]) -> None:
                 )
 
 
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
 def estimate(found: Mapping[str, float]) -> str:
     """Mean and 95% interval."""
     return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
@@ -122,7 +125,7 @@ def results_table(runs: Sequence[Run]) -> str:
     for run in runs:
         cost = [str(run.summary["num_rollouts"]), f"{run.hours():.2f}"]
         rows.append([run.name, *cost, *cells(run.summary["after"])])
-    return markdown.table(heads, rows)
+    return table(heads, rows)
 
 
 def test_cells(test: Mapping[str, Any]) -> list[str]:
@@ -169,8 +172,8 @@ def answers(runs: Sequence[Run], name: str, num_problems: int) -> Iterator[str]:
         for model, read in by_model.items():
             completion = read.by_question[question]
             yield f"    {model}: {completion.verdict}"
-            text = without_controls(completion.response).strip()
-            yield from (f"        {line}" for line in text.splitlines())
+            # What a model wrote may hold anything: JSON's escapes leave one harmless line.
+            yield f"        {json.dumps(completion.response)}"
         yield ""
 
 
@@ -178,7 +181,7 @@ def page(runs: Sequence[Run], num_answers: int) -> str:
     """All tables."""
     heads = ("model", "against", "problems", "attempts", "difference", "better / worse", "p")
     tests = [*against_base(runs), *against_each_other(runs)]
-    lines = [results_table(runs), "", markdown.table(heads, tests), ""]
+    lines = [results_table(runs), "", table(heads, tests), ""]
     for name in runs[0].summary["before"]:
         lines += [f"Greedy answers, {name}:", "", *answers(runs, name, num_answers)]
     return "\n".join(lines)
