@@ -14,7 +14,7 @@ from prefix_rft_rllib.envs.problems.problem import Problem
 from prefix_rft_rllib.envs.problems.problem_set import ProblemSet
 from prefix_rft_rllib.envs.verifiers.grading import outcome_name
 
-RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens")
+RESET_OPTIONS = ("problem_id", "demonstration_index", "num_prefix_tokens", "max_response_tokens")
 RESET_INFO_KEYS = ("problem_id", "prompt_ids", "num_prefix_tokens")
 FINAL_INFO_KEYS = ("verdict", "verdict_details")
 PADDING = -1
@@ -48,8 +48,8 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     ## Episode End
     Termination: an end token was written: the tokenizer's, one of those that the model's files name
     (`generation_config.json`, else `config.json`), or, instead of these, of `eos_token_ids`.
-    Truncation: the response, prefix included, has `max_response_tokens` tokens and the last is no
-    end token. Truncated responses are graded like others.
+    Truncation: the response, prefix included, has `max_response_tokens` tokens (the reset option's,
+    if it was given) and the last is no end token. Truncated responses are graded like others.
 
     ## Arguments
     The keys of `env_config` as keyword arguments, for example
@@ -61,6 +61,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
     - `demonstration_index`: which of its demonstrations (default 0).
     - `num_prefix_tokens`: how many of its tokens are given (default 0). At most one less than the
       demonstration and the response budget have, so that at least one token is written.
+    - `max_response_tokens`: a smaller response budget in this episode (default the environment's).
 
     ## Info Keys
     At reset:
@@ -101,6 +102,7 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         self._window = np.full(window, PADDING, dtype=np.int32)
         self._length = 0
         self._num_prompt = 0
+        self._budget = self.max_response_tokens
         self._problem: Problem | None = None
         self._is_over = True
 
@@ -124,8 +126,9 @@ class TokenEnv(gym.Env[np.ndarray, int]):
             train = self.problem_set.train
             problem = train[int(self.np_random.integers(len(train)))]
             prefix: Sequence[int] = ()
+            self._budget = self.max_response_tokens
         else:
-            problem, prefix = self._chosen_start(options)
+            problem, prefix, self._budget = self._chosen_start(options)
         prompt_ids = tuple(problem.prompt_ids)
         start = (*prompt_ids, *prefix)
         self._window[len(start) :] = PADDING
@@ -166,13 +169,18 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         self._length += 1
         num_response = self._length - self._num_prompt
         terminated = int(action) in self._end_ids
-        truncated = not terminated and num_response >= self.max_response_tokens
+        truncated = not terminated and num_response >= self._budget
         reward = 0.0
         info: dict[str, Any] = {}
         if terminated or truncated:
             self._is_over = True
             reward, info = self._graded()
         return self._window.copy(), reward, terminated, truncated, info
+
+    @property
+    def num_tokens_left(self) -> int:
+        """How many tokens the response may still get."""
+        return self._budget - (self._length - self._num_prompt)
 
     @property
     def state_ids(self) -> np.ndarray:
@@ -186,8 +194,8 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         verdict = outcome_name(graded.outcome)
         return reward, {"verdict": verdict, "verdict_details": dict(graded.details)}
 
-    def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, Sequence[int]]:
-        """Check the reset options and look up what they name."""
+    def _chosen_start(self, options: Mapping[str, Any]) -> tuple[Problem, Sequence[int], int]:
+        """Check the reset options; the problem, the prefix and the budget that they name."""
         unknown = [key for key in options if key not in RESET_OPTIONS]
         if unknown:
             raise ValueError(
@@ -200,6 +208,12 @@ class TokenEnv(gym.Env[np.ndarray, int]):
         problem = self.problem_set.by_id(options["problem_id"])
         index = _whole_number("demonstration_index", options)
         num_prefix_tokens = _whole_number("num_prefix_tokens", options)
+        budget = _whole_number("max_response_tokens", options, default=self.max_response_tokens)
+        if not 1 <= budget <= self.max_response_tokens:
+            raise ValueError(
+                f"Reset option 'max_response_tokens' must be in [1, {self.max_response_tokens}], "
+                f"the environment's own, got {budget}. Raise env_config['max_response_tokens']."
+            )
         num_demonstrations = len(problem.demonstration_ids)
         if not 0 <= index < max(num_demonstrations, 1):
             raise ValueError(
@@ -207,26 +221,26 @@ class TokenEnv(gym.Env[np.ndarray, int]):
                 f"{problem.problem_id!r} has {num_demonstrations} demonstrations."
             )
         if num_prefix_tokens == 0:
-            return problem, ()
+            return problem, (), budget
         if num_demonstrations == 0:
             raise ValueError(
                 f"Reset option 'num_prefix_tokens' is {num_prefix_tokens}, but problem "
                 f"{problem.problem_id!r} has no demonstration: only 0 is possible."
             )
         demonstration = problem.demonstration_ids[index]
-        limit = min(len(demonstration), self.max_response_tokens) - 1
+        limit = min(len(demonstration), budget) - 1
         if not 0 <= num_prefix_tokens <= limit:
             raise ValueError(
                 f"Reset option 'num_prefix_tokens' must be in [0, {limit}], got "
                 f"{num_prefix_tokens}: demonstration {index} of problem {problem.problem_id!r} has "
-                f"{len(demonstration)} tokens, the response budget is {self.max_response_tokens}, "
+                f"{len(demonstration)} tokens, the response budget is {budget}, "
                 "and at least one token is written by the policy."
             )
-        return problem, demonstration[:num_prefix_tokens]
+        return problem, demonstration[:num_prefix_tokens], budget
 
 
-def _whole_number(name: str, options: Mapping[str, Any]) -> int:
-    value = options.get(name, 0)
+def _whole_number(name: str, options: Mapping[str, Any], default: int = 0) -> int:
+    value = options.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(
             f"Reset option {name!r} must be a whole number, got {value!r}: a fraction is turned "

@@ -135,13 +135,37 @@ ITERATION_TIME = "iteration"
 TOKENS_PER_SECOND = "tokens_per_second"
 """Sampled tokens per second of the training step."""
 
-# --- Held-out problems, under `evaluation/<set>/`. -----------------------------------------------
+# --- Sets of problems, under `evaluation/<set>/`. ------------------------------------------------
+# With `response_length_mean` and `truncated_fraction` of the k samples, and `verdicts` of all
+# attempts. Of means over problems the ends of the 95% interval stand beside.
 AVG_AT_K = "avg_at_k"
-"""Mean reward of `held_out_num_samples` samples per problem."""
+"""Mean share of right attempts among the k samples of a problem."""
 PASS_AT_K = "pass_at_k"
-"""Share of problems with at least one CORRECT sample (or reward above 0) among them."""
+"""Share of problems with at least one right sample among k."""
+MAJ_AT_K = "maj_at_k"
+"""Share of problems that the majority of k > 1 samples solves; mathematics in a box, and choice."""
 GREEDY_ACCURACY = "greedy_accuracy"
-"""Mean reward of the greedy response."""
+"""Share of problems that the greedy response solves."""
+GREEDY_RESPONSE_LENGTH_MEAN = "greedy_response_length_mean"
+"""Mean length of the greedy responses, end token included, tokens."""
+GREEDY_TRUNCATED_FRACTION = "greedy_truncated_fraction"
+"""Share of greedy responses that spent the response budget without an end token."""
+LOW, HIGH = "_low", "_high"
+"""Behind the name of a mean: the ends of its interval."""
+SAMPLE_REWARD_MEAN = "sample_reward_mean"
+"""Mean reward of the k samples."""
+NUM_PROBLEMS = "num_problems"
+"""Problems asked."""
+NUM_SAMPLES = "num_samples"
+"""k: sampled attempts at each problem."""
+
+# With `demonstration_probes`, of a held-out set or of "train":
+DEMONSTRATION_NLL_PER_TOKEN = "demonstration_nll_per_token"
+"""Mean -log pi of the tokens of the watched demonstrations, nats."""
+DEMONSTRATION_NLL = "demonstration_nll"
+"""Mean -log pi of a whole watched demonstration, nats."""
+NUM_DEMONSTRATIONS = "num_demonstrations"
+"""Demonstrations watched."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float | int]:

@@ -46,6 +46,7 @@ from prefix_rft_rllib.prefix_rft_config import PrefixRFTConfig
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.row_data import WholeSequences
+from prefix_rft_rllib.rollouts.sampling import Sampling
 from prefix_rft_rllib.runs.rollout_report import (
     episode_means,
     imitation_metrics,
@@ -62,6 +63,7 @@ from prefix_rft_rllib.settings.placement_checks import (
 )
 from prefix_rft_rllib.settings.ray_start import start_ray
 from prefix_rft_rllib.settings.setup_checks import check_setup, trainable_problems
+from prefix_rft_rllib.transfers.evaluating_algorithm import EvaluatingAlgorithm
 from prefix_rft_rllib.transfers.input_sharing import with_shared_inputs
 from prefix_rft_rllib.transfers.shared_gpus import (
     check_gpu_places,
@@ -79,7 +81,7 @@ SAMPLED_AHEAD = "sampled_ahead"
 
 
 @PublicAPI
-class PrefixRFT(Algorithm):
+class PrefixRFT(EvaluatingAlgorithm):
     """Fine-tunes a causal LM on demonstrations and its own verified attempts at once.
 
     `training_step` is the path of the data: plan, sample, update, sync. Everything method-specific
@@ -109,6 +111,7 @@ class PrefixRFT(Algorithm):
         check_known_placement(self.config)
         self.problem_set = load_problem_set(self.config.token_env_config())
         check_setup(self.config, self.method, self.problem_set)
+        self.load_sets()
         check_placement(self.config)
         check_present_gpus(self.config, self.method)
         self._facts = DemonstrationFacts(self.problem_set)
@@ -119,7 +122,7 @@ class PrefixRFT(Algorithm):
         if self.config.preflight:
             self._preflight()
         start_ray()
-        self.config = with_shared_inputs(self.config, self.problem_set)
+        self.config = with_shared_inputs(self.config, *self.problem_sets)
         try:
             with pending_said(self.config):
                 super().setup(self.config)
@@ -142,14 +145,7 @@ class PrefixRFT(Algorithm):
     @cached_property
     def env_runners(self) -> EnvRunners:
         """The training env runners: they sample planned rollouts, and are replaced if they fail."""
-        return EnvRunners(
-            self.env_runner_group,
-            self.metrics,
-            sample_timeout_s=self.config.sample_timeout_s,
-            may_restart=self.config.restart_failed_env_runners,
-            restore=self.restore_env_runners,
-            refresh_weights=self.sync_weights,
-        )
+        return self._handle_of(self.env_runner_group, self.config, self.sync_weights)
 
     @override(Algorithm)
     def training_step(self) -> None:
@@ -218,7 +214,9 @@ class PrefixRFT(Algorithm):
         key: str | tuple[str, ...] | None = None,
     ) -> list[SingleAgentEpisode]:
         """Sample planned rollouts on all env runners; see `EnvRunners.sample`."""
-        return self.env_runners.sample(rollouts, temperature=temperature, key=key)
+        return self.env_runners.sample(
+            rollouts, sampling=Sampling(temperature=temperature), key=key
+        )
 
     def _update_learners(self, plan: IterationPlan, groups: list[Group]) -> None:
         """Credit the groups and take the optimizer steps; last, that on failed problems if due."""

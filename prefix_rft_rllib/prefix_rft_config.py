@@ -202,13 +202,29 @@ class PrefixRFTConfig(Settings):
         return self._set(locals())
 
     @override(AlgorithmConfig)
-    def evaluation(self, *, held_out_num_samples: int = NotProvided, **kwargs: Any) -> Self:
-        """Set how held-out problems are evaluated every `evaluation_interval` iterations.
+    def evaluation(
+        self,
+        *,
+        held_out_num_samples: int = NotProvided,
+        evaluation_sets: Mapping[str, Any] | None = NotProvided,
+        demonstration_probes: Mapping[str, int] = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set what is evaluated every `evaluation_interval` iterations.
 
         Args:
-            held_out_num_samples: k of avg@k and pass@k: samples per problem beside the greedy one.
-                A whole number of at least 1.
-            **kwargs: RLlib's own.
+            held_out_num_samples: k of avg@k and pass@k of held-out sets: samples per problem beside
+                the greedy one. A whole number in [1, 2048].
+            evaluation_sets: The sets that are evaluated, and how each is asked: attempts,
+                temperature, length, a benchmark (docs/evaluation.md#evaluation-during-training). A
+                dict of names to settings of sets, or None for all held-out sets, each with
+                `held_out_num_samples`.
+            demonstration_probes: Of how many problems of these sets the loss on a demonstration is
+                watched; the same problems at every evaluation. A dict of 'train' or names of
+                held-out sets to whole numbers of at least 1.
+            **kwargs: RLlib's own. `evaluation_num_env_runners` are env runners of their own, beside
+                which `evaluation_parallel_to_training` may evaluate during the next iteration;
+                `evaluation_config` changes what docs/evaluation.md names.
 
         Returns:
             This config.

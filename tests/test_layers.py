@@ -68,7 +68,8 @@ RULES = {
         {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings"}, {"ray"}
     ),
     "transfers": Rule(
-        {"basics", "engines", "envs", "methods", "models", "rollouts", "learners", "settings"},
+        {"basics", "engines", "envs", "methods", "models", "rollouts", "learners", "settings"}
+        | {"evaluation"},
         {"ray", "torch"},
     ),
     "runs": Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ from prefix_rft_rllib.evaluation.options import EvaluationOptions
 from prefix_rft_rllib.evaluation.questions import Question, calls, plan, rollouts
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
+from prefix_rft_rllib.rollouts.sampling import AS_SET, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -137,11 +139,28 @@ def _ask(
     env_runners: EnvRunners, problem_set: ProblemSet, call: list[Question], file: CompletionsFile
 ) -> None:
     """Ask questions at once, and write what comes back."""
-    # All questions of a call are greedy, or none is.
-    temperature = 0.0 if call[0].seed is None else None
-    episodes = env_runners.sample(rollouts(call), temperature=temperature)
+    episodes = attempts(env_runners, call, AS_SET)
     pairs = zip(call, episodes, strict=True)
     file.append([completion_of(question, episode, problem_set) for question, episode in pairs])
+
+
+def attempts(
+    env_runners: EnvRunners, call: Sequence[Question], sampling: Sampling, draws: str = "evaluate"
+) -> list[SingleAgentEpisode]:
+    """Ask questions at once.
+
+    Args:
+        env_runners: Who answer.
+        call: The questions; all of them are greedy, or none is.
+        sampling: How sampled attempts are drawn; greedy ones differ from it by their temperature.
+        draws: As of `questions.rollouts`.
+
+    Returns:
+        The answer to each.
+    """
+    if call[0].seed is None:
+        sampling = dataclasses.replace(sampling, temperature=0.0)
+    return env_runners.sample(rollouts(call, draws), sampling=sampling)
 
 
 def completion_of(

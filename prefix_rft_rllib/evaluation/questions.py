@@ -77,11 +77,12 @@ def calls(part: Sequence[Question], size: int) -> Iterator[list[Question]]:
         yield list(part[start : start + size])
 
 
-def rollouts(questions: Sequence[Question]) -> list[PlannedRollout]:
+def rollouts(questions: Sequence[Question], draws: str = "evaluate") -> list[PlannedRollout]:
     """Plan rollouts without a prefix.
 
     Args:
         questions: Different ones.
+        draws: Part of the key of all draws; with another one they are others.
 
     Returns:
         One each. Its draws are a function of seed, problem and member alone; attempts at one
@@ -93,7 +94,7 @@ def rollouts(questions: Sequence[Question]) -> list[PlannedRollout]:
             problem_id=question.problem_id,
             group_id=groups.setdefault(question[:2], len(groups)),
             member=question.member,
-            seed=stable_hash("evaluate", question.seed or 0, question.problem_id, question.member),
+            seed=stable_hash(draws, question.seed or 0, question.problem_id, question.member),
         )
         for question in questions
     ]

@@ -15,6 +15,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.sampling import AS_SET, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +40,13 @@ class RolloutsInFlight:
 
     Attributes:
         rollouts: The plan.
-        temperature: Sampling temperature; None for the config's.
+        sampling: How.
         tag: RLlib's name of these calls.
         runner_ids: RLlib's numbers of the env runners that sample.
     """
 
     rollouts: list[PlannedRollout]
-    temperature: float | None
+    sampling: Sampling
     tag: str
     runner_ids: list[int]
 
@@ -101,14 +102,14 @@ class EnvRunners:
         self,
         rollouts: Sequence[PlannedRollout],
         *,
-        temperature: float | None = None,
+        sampling: Sampling = AS_SET,
         key: str | tuple[str, ...] | None = None,
     ) -> list[SingleAgentEpisode]:
         """Sample planned rollouts on all env runners.
 
         Args:
             rollouts: The plan.
-            temperature: Sampling temperature; default the config's. 0 is greedy.
+            sampling: How, where it is not as the settings say.
             key: Where to put the runners' metrics; None leaves them out of the results.
 
         Returns:
@@ -117,11 +118,11 @@ class EnvRunners:
         Raises:
             RuntimeError: If rollouts are still missing after several rounds.
         """
-        rounds = [partial(self._sample_once, temperature=temperature)] * NUM_SAMPLING_ROUNDS
+        rounds = [partial(self._sample_once, sampling=sampling)] * NUM_SAMPLING_ROUNDS
         return self._complete(rollouts, rounds, key)
 
     def start(
-        self, rollouts: Sequence[PlannedRollout], *, temperature: float | None = None
+        self, rollouts: Sequence[PlannedRollout], *, sampling: Sampling = AS_SET
     ) -> RolloutsInFlight:
         """Let the remote env runners sample while the caller does something else.
 
@@ -130,7 +131,7 @@ class EnvRunners:
 
         Args:
             rollouts: The plan.
-            temperature: Sampling temperature; default the config's. 0 is greedy.
+            sampling: How, where it is not as the settings say.
 
         Returns:
             What to give to `finish`.
@@ -149,10 +150,10 @@ class EnvRunners:
             self._group.foreach_env_runner_async(
                 "sample_and_get_metrics",
                 tag,
-                kwargs=[{"rollouts": r, "temperature": temperature} for r in busy.values()],
+                kwargs=[{"rollouts": r, "sampling": sampling} for r in busy.values()],
                 remote_worker_ids=list(busy),
             )
-        return RolloutsInFlight(list(rollouts), temperature, tag, list(busy))
+        return RolloutsInFlight(list(rollouts), sampling, tag, list(busy))
 
     def finish(
         self, in_flight: RolloutsInFlight, *, key: str | tuple[str, ...] | None = None
@@ -172,7 +173,7 @@ class EnvRunners:
         Raises:
             RuntimeError: If rollouts are still missing after several rounds.
         """
-        again = partial(self._sample_once, temperature=in_flight.temperature)
+        again = partial(self._sample_once, sampling=in_flight.sampling)
         rounds: list[Round] = [lambda _: self._answers(in_flight)]
         rounds += [again] * (NUM_SAMPLING_ROUNDS - 1)
         return self._complete(in_flight.rollouts, rounds, key)
@@ -243,12 +244,12 @@ class EnvRunners:
             )
         return [finished[rollout.group_id, rollout.member] for rollout in rollouts]
 
-    def _sample_once(self, rollouts: list[PlannedRollout], temperature: float | None) -> Answers:
+    def _sample_once(self, rollouts: list[PlannedRollout], sampling: Sampling) -> Answers:
         """One call of `sample` on every healthy runner."""
         if self.is_local:
             runner = self._group.local_env_runner
-            return [runner.sample_and_get_metrics(rollouts=rollouts, temperature=temperature)]
-        return self._answers(self.start(rollouts, temperature=temperature))
+            return [runner.sample_and_get_metrics(rollouts=rollouts, sampling=sampling)]
+        return self._answers(self.start(rollouts, sampling=sampling))
 
     def _answers(self, in_flight: RolloutsInFlight) -> Answers:
         """Wait for rollouts as long as `sample_timeout_s` allows; those that came."""

@@ -22,7 +22,8 @@ class SharedInputs:
 
     Args:
         model_path: The directory that the model was read from, or its name and commit.
-        problem_set: A `ProblemSet`; None if no remote env runner needs it.
+        problem_sets: `ProblemSet`s: the run's own, and those of evaluations; none if no remote env
+            runner needs them.
         model_config: The model's configuration.
         weights: `SentWeights`; None if no remote learner needs them.
         eos_token_ids: The end tokens that the model's files name.
@@ -31,12 +32,12 @@ class SharedInputs:
     def __init__(
         self,
         model_path: str,
-        problem_set: "ray.ObjectRef[ProblemSet] | None",
+        problem_sets: "tuple[ray.ObjectRef[ProblemSet], ...]",
         model_config: "ray.ObjectRef[Any]",
         weights: "ray.ObjectRef[Any] | None",
         eos_token_ids: tuple[int, ...],
     ) -> None:
-        self._state = (model_path, problem_set, model_config, weights, eos_token_ids)
+        self._state = (model_path, problem_sets, model_config, weights, eos_token_ids)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharedInputs":
         return self
@@ -44,10 +45,11 @@ class SharedInputs:
     def __reduce__(self) -> tuple[Any, ...]:
         return (SharedInputs, self._state) if _is_sent_by_ray() else (_nothing, ())
 
-    def receive_problem_set(self) -> None:
+    def receive_problem_sets(self) -> None:
         """Let this process's environments use the shared problems and tokenizer."""
-        assert self._state[1] is not None, "there are remote env runners"
-        receive_problem_set(ray.get(self._state[1]))
+        assert self._state[1], "there are remote env runners"
+        for problem_set in self._state[1]:
+            receive_problem_set(ray.get(problem_set))
 
     def model_config(self) -> Any:
         """The model's configuration, a copy."""

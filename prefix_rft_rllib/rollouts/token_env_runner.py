@@ -1,5 +1,7 @@
 """The env runner: plans in, finished episodes out."""
 
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -36,6 +38,7 @@ from prefix_rft_rllib.metrics import GENERATION_TIME, VERIFICATION_TIME
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.engine_failures import call_or_end_process, ends_process_if_broken
 from prefix_rft_rllib.rollouts.runner_engine import RunnerEngine
+from prefix_rft_rllib.rollouts.sampling import AS_SET, EVALUATION_ENV, Sampling
 
 
 @DeveloperAPI
@@ -54,12 +57,12 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._callbacks = [cls() for cls in force_list(self.config.callbacks_class)]
-        self._envs: list[Any] = []
+        self._envs: dict[str | None, list[Any]] = {None: []}  # None: the run's own
         self._num_unplanned = 0
         self._generated_at = 0.0
         self.module = None
         if self.worker_index and self.config.shared_inputs:
-            self.config.shared_inputs.receive_problem_set()
+            self.config.shared_inputs.receive_problem_sets()
         self.make_env()
         end_tokens = self.env.unwrapped.problem_set.end_tokens
         self._engine = RunnerEngine(self.config, eos_token_ids=end_tokens.ids)
@@ -68,8 +71,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         """Make the first environment; further ones are made as rollouts need them."""
         self._env_config = self.config.token_env_config()
-        self._add_env()
-        self.env = self._envs[0]
+        (self.env,) = self._environments(1, AS_SET)
         self._make_callback("on_environment_created", env=self.env, env_context=self._env_config)
 
     @override(EnvRunner)
@@ -78,7 +80,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:
-        assert self._envs, "the environment was not made"
+        assert self._envs[None], "the environment was not made"
 
     @override(FaultAwareApply)
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +101,7 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         self,
         *,
         rollouts: Sequence[PlannedRollout] | None = None,
-        temperature: float | None = None,
+        sampling: Sampling = AS_SET,
         num_timesteps: int | None = None,
         num_episodes: int | None = None,
         explore: bool | None = None,
@@ -110,10 +112,10 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
 
         Args:
             rollouts: What to sample, in this order.
-            temperature: Sampling temperature; default the config's, 0 if not `explore`.
+            sampling: How, where it is not as the config says.
             num_timesteps: Without a plan: sample episodes until this many tokens.
             num_episodes: Without a plan: how many episodes (default 1).
-            explore: False samples greedily.
+            explore: False samples greedily, unless `sampling` has a temperature.
             random_actions: Not supported: tokens come from the engine.
             force_reset: Ignored; every call starts fresh episodes.
 
@@ -123,15 +125,16 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         if random_actions:
             raise ValueError("`random_actions=True` is not supported: tokens come from the engine.")
         explore = self.config.explore if explore is None else explore
+        temperature = sampling.temperature
         if temperature is None:
             temperature = self.config.temperature if explore else 0.0
         if rollouts is not None:
-            sampled = self._roll_out(rollouts, temperature)
+            sampled = self._roll_out(rollouts, sampling, temperature)
         else:
             sampled, wanted = [], num_episodes or 1
             while len(sampled) < wanted or sum(map(len, sampled)) < (num_timesteps or 0):
                 missing = max(wanted - len(sampled), 1)
-                sampled += self._roll_out([None] * missing, temperature)
+                sampled += self._roll_out([None] * missing, sampling, temperature)
         self._log_metrics(sampled)
         self._make_callback("on_sample_end", samples=sampled)
         return sampled
@@ -141,27 +144,28 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         return self.sample(**kwargs), self.get_metrics()
 
     def _roll_out(
-        self, rollouts: Sequence[PlannedRollout | None], temperature: float
+        self,
+        rollouts: Sequence[PlannedRollout | None],
+        sampling: Sampling,
+        temperature: float,
     ) -> list[SingleAgentEpisode]:
         """Reset, generate, play: stops 3 to 5 of the path of the data."""
-        while len(self._envs) < len(rollouts):
-            self._add_env()
-        envs = self._envs[: len(rollouts)]
-        max_response_tokens = self.env.unwrapped.max_response_tokens
-        planned = [self._reset(env, rollout) for env, rollout in zip(envs, rollouts, strict=True)]
+        envs = self._environments(len(rollouts), sampling)
+        budget = sampling.max_response_tokens
+        planned = [self._reset(*pair, budget) for pair in zip(envs, rollouts, strict=True)]
         states = [np.asarray(env.unwrapped.state_ids) for env in envs]
         requests = [
             GenerationRequest(
                 prompt_ids=state.tolist(),
-                max_new_tokens=max_response_tokens - rollout.num_prefix_tokens,
+                max_new_tokens=env.unwrapped.num_tokens_left,
                 temperature=temperature,
-                top_p=self.config.top_p,
+                top_p=self.config.top_p if sampling.top_p is None else sampling.top_p,
                 seed=rollout.seed,
             )
-            for state, rollout in zip(states, planned, strict=True)
+            for env, state, rollout in zip(envs, states, planned, strict=True)
         ]
-        max_threads = self.env.unwrapped.problem_set.grader.max_threads
-        num_threads = min(self.config.num_envs_per_env_runner, max_threads)
+        threads = [env.unwrapped.problem_set.grader.max_threads for env in envs[:1]]
+        num_threads = min([self.config.num_envs_per_env_runner, *threads])
 
         def play(finished: tuple[int, Generation]) -> tuple[int, SingleAgentEpisode]:
             index, generation = finished
@@ -190,10 +194,13 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
         self._generated_at = time.perf_counter()
         self.metrics.log_value(GENERATION_TIME, self._generated_at - started, reduce="max")
 
-    def _reset(self, env: gym.Env, rollout: PlannedRollout | None) -> PlannedRollout:
+    def _reset(
+        self, env: gym.Env, rollout: PlannedRollout | None, budget: int | None
+    ) -> PlannedRollout:
         """Reset one environment; an unplanned rollout is one of a problem the env draws."""
         if rollout is not None:
-            env.reset(options=rollout.reset_options)
+            own = {} if budget is None else {"max_response_tokens": budget}
+            env.reset(options=rollout.reset_options | own)
             return rollout
         seed = stable_hash(self._seed or 0, "unplanned", self._num_unplanned)
         _, info = env.reset(seed=seed % 2**31)
@@ -304,12 +311,20 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def stop(self) -> None:
         """Close the environments and the engine."""
-        for env in self._envs:
+        for env in itertools.chain(*self._envs.values()):
             env.close()
         self._engine.close()
 
-    def _add_env(self) -> None:
-        self._envs.append(make_token_env(self.config.env, self._env_config))
+    def _environments(self, count: int, sampling: Sampling) -> list[Any]:
+        """So many environments of the run, or of the problems that `sampling` names."""
+        name, env, env_config = None, self.config.env, self._env_config
+        if sampling.env_config is not None:
+            name = json.dumps(sampling.env_config, sort_keys=True, default=repr)
+            env, env_config = EVALUATION_ENV, sampling.env_config
+        made = self._envs.setdefault(name, [])
+        while len(made) < count:
+            made.append(make_token_env(env, env_config))
+        return made[:count]
 
     def _make_callback(self, which: str, **kwargs: Any) -> None:
         make_callback(

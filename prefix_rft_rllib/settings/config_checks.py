@@ -8,10 +8,9 @@ from prefix_rft_rllib.basics.ranges import mapping
 from prefix_rft_rllib.core.losses import DEFAULT_CLIP
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines.sampling_options import refuse_here
-from prefix_rft_rllib.envs.settings import EnvSettings
-from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
 from prefix_rft_rllib.methods import Method
 from prefix_rft_rllib.rollouts.weight_transfer_choice import planned_transfer
+from prefix_rft_rllib.settings.evaluation_checks import check_sets
 from prefix_rft_rllib.settings.gpu_shares import check_gpu_settings
 from prefix_rft_rllib.settings.settings import DECLARATIONS, Settings
 
@@ -48,7 +47,7 @@ def check_config(config: Settings) -> None:
     _check_lora(config)
     _check_engine_process(config)
     _check_weight_transfer(config)
-    _check_held_out(config)
+    check_sets(config)
 
 
 def _check_sources(config: Settings) -> None:
@@ -178,14 +177,3 @@ def _check_weight_transfer(config: Settings) -> None:
             "config.env_runners(weight_transfer=...)."
         )
     planned_transfer(config)
-
-
-def _check_held_out(config: Settings) -> None:
-    settings = EnvSettings.from_config(config.env_settings())
-    if config.custom_evaluation_function is not evaluate_held_out:
-        return
-    if config.evaluation_interval and not settings.held_out_data and not settings.held_out_fraction:
-        config._value_error(
-            f"`evaluation_interval` ({config.evaluation_interval}) is set, but no problem is "
-            "held out: set env_config['held_out_fraction'] or env_config['held_out_data']."
-        )

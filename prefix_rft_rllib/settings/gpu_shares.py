@@ -36,7 +36,7 @@ class Place:
 def check_gpu_settings(config: Settings) -> None:
     """Check GPUs per process, and that no two learners will be on one GPU.
 
-    Env runners of RLlib's own evaluation are those of the training config.
+    Evaluation env runners are those of the training config.
 
     Args:
         config: The settings.

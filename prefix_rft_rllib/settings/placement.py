@@ -67,7 +67,7 @@ class Demand:
         main: What the main process asks for by itself, if it is an actor (under Tune).
         env_runner: What each env runner asks for.
         num_env_runners: Remote env runners.
-        evaluation_env_runner: What each env runner of RLlib's own evaluation asks for.
+        evaluation_env_runner: What each evaluation env runner asks for.
         num_evaluation_env_runners: How many of those there are.
         learner: What each learner asks for.
         num_learners: Remote learners; 0 for one in the main process.

@@ -21,7 +21,7 @@ _USED = (
     "callbacks_on_checkpoint_loaded callbacks_on_environment_created callbacks_on_episode_end "
     "callbacks_on_evaluate_start callbacks_on_evaluate_end callbacks_on_sample_end "
     "callbacks_on_train_result "
-    # evaluation; those of RLlib's own evaluation are checked apart (`UNUSED_BY_HELD_OUT`)
+    # evaluation; those of RLlib's own evaluation are checked apart (`UNUSED_BY_SETS`)
     "evaluation_interval custom_evaluation_function evaluation_config evaluation_duration "
     "evaluation_duration_unit evaluation_num_env_runners evaluation_parallel_to_training "
     "evaluation_sample_timeout_s evaluation_unhealthy_workers_timeout_s "
@@ -164,20 +164,36 @@ _BY_REASON = {
 REFUSED = {name: reason for reason, names in _BY_REASON.items() for name in names.split()}
 """Settings that do nothing here, or harm: why, and what to use instead."""
 
-UNUSED_BY_HELD_OUT = (
-    "evaluation_num_env_runners",
-    "evaluation_duration",
-    "evaluation_duration_unit",
-    "evaluation_parallel_to_training",
-    "evaluation_config",
-    "evaluation_sample_timeout_s",
-    "evaluation_unhealthy_workers_timeout_s",
-    "evaluation_auto_duration_min_env_steps_per_sample",
-    "evaluation_auto_duration_max_env_steps_per_sample",
-    "evaluation_error_after_n_consecutive_skips",
-    "evaluation_force_reset_envs_before_iteration",
+_HOW_MUCH = (
+    "`num_samples` and `num_problems` of `evaluation_sets` say how much is evaluated, and all of "
+    "it is, however long it takes"
 )
-"""Settings of RLlib's default evaluation that `evaluate_held_out` does not use."""
+_NEVER_SKIPPED = (
+    "an evaluation is never skipped: env runners that fail are started again, their attempts are "
+    "sampled again, and what is still missing after three rounds is an error"
+)
+UNUSED_BY_SETS = {
+    "evaluation_duration": _HOW_MUCH,
+    "evaluation_duration_unit": _HOW_MUCH,
+    "evaluation_auto_duration_min_env_steps_per_sample": _HOW_MUCH,
+    "evaluation_auto_duration_max_env_steps_per_sample": _HOW_MUCH,
+    "evaluation_sample_timeout_s": "env runners are waited for as long as `sample_timeout_s` says "
+    "(config.env_runners, or evaluation_config={'sample_timeout_s': ...} for those of evaluations)",
+    "evaluation_unhealthy_workers_timeout_s": _NEVER_SKIPPED,
+    "evaluation_error_after_n_consecutive_skips": _NEVER_SKIPPED,
+    "evaluation_force_reset_envs_before_iteration": "every attempt is an episode of its own",
+}
+"""Settings of RLlib's own evaluation that those of sets do not use: why, and what does it."""
+
+SAMPLING_OVERRIDES = ("temperature", "top_p")
+"""What `evaluation_config` may change of evaluations of sets, whoever answers."""
+ENV_RUNNER_OVERRIDES = (
+    *("engine_config", "num_envs_per_env_runner", "num_cpus_per_env_runner"),
+    *("num_gpus_per_env_runner", "custom_resources_per_env_runner", "sample_timeout_s"),
+    *("restart_failed_env_runners", "max_num_env_runner_restarts"),
+    *("delay_between_env_runner_restarts_s", "env_runner_health_probe_timeout_s"),
+)
+"""What it may change of evaluation env runners beside that."""
 
 OLD_HOOK = "is never called: it belongs to RLlib's old API stack"
 OFFLINE_HOOK = "is never called: nothing is evaluated offline. Use `on_evaluate_end`"

@@ -16,6 +16,7 @@ from prefix_rft_rllib.basics.ranges import (
     whole,
 )
 from prefix_rft_rllib.engines import ENGINES
+from prefix_rft_rllib.evaluation.options import MAX_K
 from prefix_rft_rllib.rollouts.weight_transfer_choice import WEIGHT_TRANSFERS
 
 PARALLELISMS = ("ddp", "fsdp")
@@ -117,7 +118,7 @@ class EnvRunnerSettings:
 
 @dataclass(init=False, repr=False, eq=False)
 class EvaluationSettings:
-    """How held-out problems are evaluated every `evaluation_interval` iterations."""
+    """What is evaluated every `evaluation_interval` iterations (docs/evaluation.md)."""
 
     evaluation_interval: int | None = setting(
         None,
@@ -127,9 +128,31 @@ class EvaluationSettings:
     )
     held_out_num_samples: int = setting(
         8,
-        whole(1),
-        "k of avg@k and pass@k: samples per problem beside the greedy one.",
+        whole(1, MAX_K),
+        "k of avg@k and pass@k of held-out sets: samples per problem beside the greedy one.",
         change="More for few problems (32 is usual for AIME).",
+        paper="32 for AIME and AMC, else 1",
+    )
+    evaluation_sets: dict[str, Any] | None = setting(
+        None,
+        optional(
+            mapping("names to settings of sets"),
+            "for all held-out sets, each with `held_out_num_samples`",
+        ),
+        "The sets that are evaluated, and how each is asked: attempts, temperature, length, a "
+        "benchmark (docs/evaluation.md#evaluation-during-training).",
+        change="For sets with another k or temperature than training, and for benchmarks.",
+    )
+    demonstration_probes: dict[str, int] = setting(
+        {},
+        Range(
+            "a dict of 'train' or names of held-out sets to whole numbers of at least 1",
+            lambda v: mapping().contains(v) and all(map(whole(1).contains, v.values())),
+        ),
+        "Of how many problems of these sets the loss on a demonstration is watched; the same "
+        "problems at every evaluation.",
+        change="To see what is learned and forgotten of the demonstrations.",
+        paper="Fig. 3",
     )
 
 

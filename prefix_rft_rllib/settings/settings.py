@@ -245,6 +245,11 @@ class Settings(
         return state | {name: own[name] for name in lost}
 
     @property
+    def evaluates_sets(self) -> bool:
+        """Whether evaluations are this project's, not RLlib's or a function of the user's."""
+        return self.custom_evaluation_function is evaluate_held_out
+
+    @property
     def max_response_tokens(self) -> int:
         """T_max: the longest response in tokens, prefix included."""
         return EnvSettings.from_config(self.env_settings()).max_response_tokens

@@ -62,7 +62,7 @@ def check_model_and_engine(config: Settings, problem_set: ProblemSet) -> None:
     Raises:
         ValueError: Naming what does not fit and what to try.
     """
-    _check_model(config, problem_set)
+    check_model(config, problem_set)
     _say_how_tokens_are_drawn(config)
     check_engine_config(
         config.engine, config.engine_config, has_gpu=config.num_gpus_per_env_runner > 0
@@ -84,7 +84,16 @@ def _check_env(config: Settings, problem_set: ProblemSet) -> None:
             )
 
 
-def _check_model(config: Settings, problem_set: ProblemSet) -> None:
+def check_model(config: Settings, problem_set: ProblemSet) -> None:
+    """Check that the model has weights, the tokenizer's ids and room for prompt and response.
+
+    Args:
+        config: Validated settings.
+        problem_set: The loaded problems.
+
+    Raises:
+        ValueError: Naming what does not fit and what to try.
+    """
     model_config = config.load_model_config().get_text_config(decoder=True)
     directory = Path(model_directory(config.model_source))
     if not any(directory.glob("*.safetensors")):

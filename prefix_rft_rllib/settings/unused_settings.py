@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefix_rft_rllib.engines.sampling_options import refuse_sampling_options
+from prefix_rft_rllib.settings.evaluation_checks import check_rllibs_evaluation_settings
 from prefix_rft_rllib.settings.rllib_settings import (
     OTHER_NAMES,
     REFUSED,
     UNCALLED_HOOKS,
-    UNUSED_BY_HELD_OUT,
 )
 from prefix_rft_rllib.settings.settings import Settings
 
@@ -85,23 +84,10 @@ def check_used(config: Settings) -> None:
     if not config.explore:
         config._value_error(
             "`explore=False` is for evaluations: greedy rollouts of a group are all the same. "
-            "Held-out problems are attempted greedily too, beside `held_out_num_samples` samples."
+            "Evaluations attempt every problem greedily too, beside the samples."
         )
     _check_callbacks(config)
-    if config.custom_evaluation_function is plain["custom_evaluation_function"]:
-        _check_held_out_evaluation(config, plain)
-
-
-def _check_held_out_evaluation(config: Settings, plain: Mapping[str, Any]) -> None:
-    """Refuse what `evaluate_held_out` does not use."""
-    for name in UNUSED_BY_HELD_OUT:
-        value = getattr(config, name)
-        if value != plain[name] and (value or plain[name]):
-            config._value_error(
-                f"`{name}` ({value!r}) has no effect: held-out problems are "
-                "attempted by the training env runners, each `held_out_num_samples` times. For "
-                "RLlib's own evaluation set `custom_evaluation_function=None`."
-            )
+    check_rllibs_evaluation_settings(config, plain)
 
 
 def _check_callbacks(config: Settings) -> None:

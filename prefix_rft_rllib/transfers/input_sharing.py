@@ -9,12 +9,12 @@ from prefix_rft_rllib.rollouts.shared_inputs import SharedInputs
 from prefix_rft_rllib.settings.settings import Settings
 
 
-def with_shared_inputs(config: Settings, problem_set: ProblemSet) -> Settings:
+def with_shared_inputs(config: Settings, *problem_sets: ProblemSet) -> Settings:
     """Put what remote env runners and learners need into the object store.
 
     Args:
         config: The run's settings; not changed.
-        problem_set: The loaded problems.
+        *problem_sets: The loaded problems: the run's own, and those of evaluations.
 
     Returns:
         A frozen copy of the settings with the handle; the settings themselves if everything runs in
@@ -28,7 +28,7 @@ def with_shared_inputs(config: Settings, problem_set: ProblemSet) -> Settings:
         return config
     model_path = config.model_source
     weights = _put_weights(model_path) if config.num_learners else None
-    problems = _put_problem_set(problem_set) if num_env_runners else None
+    problems = tuple(map(_put_problem_set, problem_sets)) if num_env_runners else ()
     model_config = ray.put(config.load_model_config())
     shared = config.copy(copy_frozen=False)
     shared.shared_inputs = SharedInputs(

@@ -53,7 +53,7 @@ class ThroughObjectStore(WeightSync):
     @override(WeightSync)
     def send(self) -> int:
         is_local = self._env_runners.is_local
-        state = self._learners.first_learner(weights if is_local else _put_weights)
+        state = self._learners.first_learner(weights if is_local else put_weights)
         self._env_runners.set_state(state)
         return state[WEIGHTS_SEQ_NO]
 
@@ -158,7 +158,7 @@ def weights(learner: Learner) -> dict[str, Any]:
     }
 
 
-def _put_weights(learner: Learner) -> dict[str, Any]:
+def put_weights(learner: Learner) -> dict[str, Any]:
     """The same with the weights in the object store: they cross Ray once per node.
 
     `ray.put` copies them before it returns, so they are not copied before.

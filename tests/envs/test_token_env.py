@@ -241,6 +241,8 @@ def test_any_other_result_of_a_verifier_is_a_clear_error(config, verifier):
         ({"problem_id": "a", "num_prefix_tokens": -1}, "must be in [0, "),
         ({"problem_id": "b", "num_prefix_tokens": 1}, "'b' has no demonstration: only 0"),
         ({"problem_id": "b", "demonstration_index": 1}, "'b' has 0 demonstrations"),
+        ({"problem_id": "b", "max_response_tokens": 0}, "'max_response_tokens' must be in [1, "),
+        ({"problem_id": "b", "max_response_tokens": 10**6}, "the environment's own, got 1000000"),
     ],
 )
 def test_a_wrong_reset_option_is_one_clear_error(config, options, expected):
@@ -257,6 +259,29 @@ def test_the_longest_prefix_leaves_one_token_to_write(config):
         env.reset(options={"problem_id": "a", "num_prefix_tokens": length})
     tight = TokenEnv(**{**config, "max_response_tokens": length})
     tight.reset(options={"problem_id": "a", "num_prefix_tokens": np.int64(length - 1)})
+
+
+def test_a_smaller_budget_holds_for_one_episode(config):
+    env = TokenEnv(**config)
+
+    def steps_until_the_end(**options):
+        env.reset(options={"problem_id": "a", **options})
+        token, count, truncated = env.problem_set.tokenizer.encode("7")[0], 0, False
+        while not truncated:
+            _, _, terminated, truncated, _ = env.step(token)
+            count += 1
+            assert not terminated
+            assert env.num_tokens_left == (options.get("max_response_tokens") or whole) - count - (
+                options.get("num_prefix_tokens", 0)
+            )
+        return count
+
+    whole = env.max_response_tokens
+    assert steps_until_the_end(max_response_tokens=3) == 3
+    assert steps_until_the_end(max_response_tokens=3, num_prefix_tokens=2) == 1
+    assert steps_until_the_end() == whole
+    with pytest.raises(ValueError, match=r"'num_prefix_tokens' must be in \[0, 2\], got 3"):
+        env.reset(options={"problem_id": "a", "num_prefix_tokens": 3, "max_response_tokens": 3})
 
 
 def test_stepping_outside_of_an_episode_is_an_error(config):

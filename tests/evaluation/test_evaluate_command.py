@@ -56,7 +56,7 @@ def asked(monkeypatch) -> list:
     sample = EnvRunners.sample
 
     def counted(self, rollouts, **kwargs):
-        questions.extend((r.problem_id, r.seed, kwargs["temperature"]) for r in rollouts)
+        questions.extend((r.problem_id, r.seed, kwargs["sampling"].temperature) for r in rollouts)
         return sample(self, rollouts, **kwargs)
 
     monkeypatch.setattr(EnvRunners, "sample", counted)

@@ -9,6 +9,7 @@ from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.rollouts import env_runners, row_data
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners, deal
 from prefix_rft_rllib.rollouts.row_data import build_episode
+from prefix_rft_rllib.rollouts.sampling import Sampling
 
 
 def planned(*members: tuple[int, int]) -> list[PlannedRollout]:
@@ -57,7 +58,7 @@ class RemoteGroup:
         assert func == "sample_and_get_metrics"
         shares = [call["rollouts"] for call in kwargs]
         self.waiting[tag] = dict(zip(remote_worker_ids, shares, strict=True))
-        (temperature,) = {call["temperature"] for call in kwargs}
+        (temperature,) = {call["sampling"].temperature for call in kwargs}
         self.calls.append((self.waiting[tag], temperature))
 
     def fetch_ready_async_reqs(self, *, tags, timeout_seconds):
@@ -78,8 +79,8 @@ class LocalGroup:
     def num_remote_env_runners(self):
         return 0
 
-    def sample_and_get_metrics(self, *, rollouts, temperature):
-        self.calls.append((members(rollouts), temperature))
+    def sample_and_get_metrics(self, *, rollouts, sampling):
+        self.calls.append((members(rollouts), sampling.temperature))
         return answer(rollouts[: len(rollouts) - self.num_lost])
 
 
@@ -137,7 +138,9 @@ def test_more_env_runners_than_groups_leave_some_without_work(runners_of):
 def test_episodes_come_in_the_order_of_the_plan_and_metrics_under_the_key(runners_of):
     group = RemoteGroup([1, 2])
     runners = runners_of(group)
-    assert members_of(runners.sample(PLAN, temperature=0.0, key="here")) == members(PLAN)
+    assert members_of(
+        runners.sample(PLAN, sampling=Sampling(temperature=0.0), key="here")
+    ) == members(PLAN)
     ((shares, temperature),) = group.calls
     assert {i: members(share) for i, share in shares.items()} == {
         1: [(0, 0), (0, 1), (2, 0), (2, 1)],
@@ -156,7 +159,7 @@ def test_without_a_key_the_metrics_are_left_out(runners_of):
 def test_a_lost_env_runners_rollouts_go_to_the_others(runners_of):
     group = RemoteGroup([1, 2])
     runners = runners_of(group)
-    in_flight = runners.start(PLAN, temperature=0.5)
+    in_flight = runners.start(PLAN, sampling=Sampling(temperature=0.5))
     assert (in_flight.runner_ids, members(in_flight.rollouts)) == ([1, 2], members(PLAN))
     group.lost = {1}
     assert members_of(runners.finish(in_flight, key="here")) == members(PLAN)
@@ -204,7 +207,7 @@ def test_an_error_says_that_no_env_runner_came_back(runners_of, events, monkeypa
 def test_rollouts_lost_in_the_driver_are_sampled_again_in_three_rounds_at_most(runners_of):
     group = LocalGroup(num_lost=1)
     with pytest.raises(RuntimeError, match=r"1 of 6 rollouts could not be sampled in 3 rounds"):
-        runners_of(group).sample(PLAN, temperature=0.25)
+        runners_of(group).sample(PLAN, sampling=Sampling(temperature=0.25))
     # Each call loses its last rollout.
     assert group.calls == [(members(PLAN), 0.25), ([(2, 1)], 0.25), ([(2, 1)], 0.25)]
 

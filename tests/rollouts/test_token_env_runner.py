@@ -10,11 +10,14 @@ import ray
 
 from prefix_rft_rllib.envs import MathEnv
 from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.sampling import Sampling
 from tests.envs import fake_verifiers
 from tests.rollouts.env_runner_plans import plan_of, runner_of, tokens
 from tests.small_configs import BROKEN, HOSTILE_TEXT, MAX_RESPONSE_TOKENS, TALKATIVE
 
 pytest_plugins = ("tests.rollouts.env_runner_fixtures",)
+
+GREEDY = Sampling(temperature=0.0)
 
 
 def test_sampling_needs_no_cluster(runner):
@@ -51,9 +54,9 @@ def test_the_runner_and_driving_the_environment_by_hand_give_the_same_episode(ru
 
 def test_a_prefix_state_equals_stepping_through_the_prefix(runner):
     # Greedy: the same state must lead to the same continuation.
-    (plain,) = runner.sample(rollouts=plan_of(runner, 0), temperature=0.0)
+    (plain,) = runner.sample(rollouts=plan_of(runner, 0), sampling=GREEDY)
     problem = runner.env.unwrapped.problem_set.by_id(plan_of(runner, 0)[0].problem_id)
-    (hybrid,) = runner.sample(rollouts=plan_of(runner, 7), temperature=0.0)
+    (hybrid,) = runner.sample(rollouts=plan_of(runner, 7), sampling=GREEDY)
     assert tokens([hybrid])[0][:7] == list(problem.demonstration_ids[0][:7])
     assert len(hybrid) <= MAX_RESPONSE_TOKENS
     assert tokens([plain]) != tokens([hybrid])
@@ -97,7 +100,7 @@ def test_greedy_sampling_depends_on_neither_seed_nor_top_p(make_config, weights)
     runner = runner_of(make_config().env_runners(top_p=0.3), weights)
     plan = plan_of(runner, 0, 0)
     other = [dataclasses.replace(rollout, seed=9) for rollout in plan]
-    first = runner.sample(rollouts=plan, temperature=0.0)
+    first = runner.sample(rollouts=plan, sampling=GREEDY)
     assert tokens(first) == tokens(runner.sample(rollouts=other, explore=False))
     assert tokens(first) != tokens(runner.sample(rollouts=plan))
 
@@ -172,3 +175,43 @@ def test_finished_responses_are_graded_while_others_are_generated(
     assert tokens(episodes) == tokens(expected)
     assert [e.custom_data for e in episodes] == [e.custom_data for e in expected]
     assert [e.get_return() for e in episodes] == [e.get_return() for e in expected]
+
+
+def test_a_smaller_budget_ends_responses_earlier_and_changes_nothing_before(runner):
+    plan = plan_of(runner, 0, 3, 5)
+    whole = runner.sample(rollouts=plan)
+    short = runner.sample(rollouts=plan, sampling=Sampling(max_response_tokens=6))
+    for response, cut in zip(tokens(whole), tokens(short), strict=True):
+        assert cut == response[:6]
+    assert [e.is_truncated for e in short] == [
+        len(response) > 6 or e.is_truncated
+        for response, e in zip(tokens(whole), whole, strict=True)
+    ]
+    assert tokens(runner.sample(rollouts=plan)) == tokens(whole), "the budget is the next call's"
+
+
+def test_the_nucleus_and_temperature_of_a_call_are_its_own(runner, make_config, weights):
+    plan = plan_of(runner, 0, 0, 0)
+    narrow = Sampling(temperature=0.7, top_p=0.3)
+    once = tokens(runner.sample(rollouts=plan, sampling=narrow))
+    other = runner_of(make_config().env_runners(temperature=0.7, top_p=0.3), weights)
+    assert tokens(other.sample(rollouts=plan)) == once
+    assert once != tokens(runner.sample(rollouts=plan))
+
+
+def test_problems_of_an_evaluation_have_environments_of_their_own(runner, tmp_path):
+    file = tmp_path / "others.jsonl"
+    file.write_text('{"id": "other", "prompt": "2 + 3 ?", "answer": "5"}\n')
+    own = runner.config.token_env_config()
+    names = ("tokenizer", "vocab_size", "eos_token_ids", "max_prompt_tokens", "max_response_tokens")
+    others = Sampling(
+        temperature=0.0,
+        env_config={"data": str(file), "verifier": "math", **{name: own[name] for name in names}},
+    )
+    rollout = dataclasses.replace(plan_of(runner, 0)[0], problem_id="other")
+    before = tokens(runner.sample(rollouts=plan_of(runner, 0)))
+    for _ in range(2):
+        (episode,) = runner.sample(rollouts=[rollout], sampling=others)
+        assert episode.custom_data[row_data.VERDICT] in ("WRONG", "UNPARSEABLE", "CORRECT")
+    assert tokens(runner.sample(rollouts=plan_of(runner, 0))) == before
+    assert len(runner._envs) == 2

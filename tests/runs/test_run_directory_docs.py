@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from prefix_rft_rllib import metrics
+from prefix_rft_rllib.evaluation.demonstration_probes import Probe, probe_results
 from prefix_rft_rllib.evaluation.held_out import evaluate_problems
 from prefix_rft_rllib.runs.rollout_records import RolloutRecord
 from prefix_rft_rllib.runs.rollout_report import imitation_metrics
-from tests.evaluation.test_evaluation import TableAlgorithm, problems
+from tests.evaluation.test_evaluation import TableAlgorithm, means, problems
 
 DOCS = Path(__file__).parents[2] / "docs" / "run_directory.md"
 
@@ -39,10 +40,12 @@ def defined_metrics() -> dict[str, str]:
 
 
 def evaluation_metrics(defined: dict[str, str]) -> dict[str, str]:
-    """Key and meaning of every number that an evaluation of a held-out set gives."""
+    """Key and meaning of every number that an evaluation of a set gives."""
     by_name = {key.rpartition("/")[2]: meaning for key, meaning in defined.items()}
-    results = evaluate_problems(TableAlgorithm(), problems("a"), num_samples=1)
-    return {f"evaluation/<set>/{name}": by_name[name] for name in results}
+    results = means(evaluate_problems(TableAlgorithm(), problems("a"), num_samples=2))
+    results |= probe_results(Probe("train", [((1,), (2,))]), [0.5])
+    names = [*results, metrics.VERDICTS]
+    return {f"evaluation/<set>/{name}": by_name[name] for name in names}
 
 
 def imitation_step_metrics(defined: dict[str, str]) -> dict[str, str]:

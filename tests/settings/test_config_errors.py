@@ -206,10 +206,3 @@ def test_evaluation_needs_held_out_problems():
 def test_rllibs_default_evaluation_needs_no_held_out_problems():
     settings = config().evaluation(evaluation_interval=5, custom_evaluation_function=None)
     settings.evaluation(evaluation_duration=3).validate()
-
-
-@pytest.mark.parametrize("setting", [{"evaluation_num_env_runners": 1}, {"evaluation_duration": 3}])
-def test_settings_that_held_out_evaluation_does_not_use_are_refused(setting):
-    settings = config().evaluation(**setting)
-    assert f"`{next(iter(setting))}` ({next(iter(setting.values()))})" in error_of(settings)
-    assert "custom_evaluation_function=None" in error_of(settings)

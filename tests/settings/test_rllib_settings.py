@@ -1,6 +1,7 @@
 """Every setting of RLlib is used, kept by RLlib for itself, or refused with what to use instead."""
 
 import difflib
+import inspect
 
 import pytest
 from ray import tune
@@ -12,7 +13,7 @@ from prefix_rft_rllib.settings.rllib_settings import (
     BOOKKEEPING,
     REFUSED,
     UNCALLED_HOOKS,
-    UNUSED_BY_HELD_OUT,
+    UNUSED_BY_SETS,
     USED,
 )
 from tests.small_configs import HELD_OUT, config, error_of, small_config
@@ -25,7 +26,7 @@ def test_every_setting_of_rllib_is_in_exactly_one_table():
     }
     assert not unknown, "sort these into one table of rllib_settings.py"
     assert {*USED, *BOOKKEEPING, *REFUSED} == set(names)
-    assert set(UNUSED_BY_HELD_OUT) < USED
+    assert set(UNUSED_BY_SETS) < USED
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
@@ -113,14 +114,28 @@ def test_every_callback_of_rllib_is_called_or_refused():
         assert f"`Mine.{hook}` {reason}" in error_of(config().callbacks(mine))
 
 
-@pytest.mark.parametrize("name", UNUSED_BY_HELD_OUT)
-def test_settings_of_rllibs_evaluation_are_refused_beside_held_out_problems(name):
+def test_every_argument_of_rllibs_evaluation_has_an_effect_or_is_refused():
+    arguments = inspect.signature(AlgorithmConfig.evaluation).parameters
+    names = {name for name in arguments if name in vars(AlgorithmConfig())}
+    checked = {"evaluation_num_env_runners", "evaluation_parallel_to_training", "evaluation_config"}
+    used = {"evaluation_interval", "custom_evaluation_function", *checked}
+    assert names == used | UNUSED_BY_SETS.keys() | (names & REFUSED.keys())
+    # Other names of attributes, one of them RLlib's oldest: it warns and goes on.
+    others = set(arguments) - names - {"self", "always_attach_evaluation_results"}
+    assert others == {"evaluation_num_workers", "dataset_num_iters_per_offline_eval_runner"}
+    assert config().evaluation(evaluation_num_workers=2).evaluation_num_env_runners == 2
+    settings = config().evaluation(dataset_num_iters_per_offline_eval_runner=7)
+    assert "`dataset_num_iters_per_eval_runner` (7) has no effect" in error_of(settings)
+
+
+@pytest.mark.parametrize("name", UNUSED_BY_SETS)
+def test_settings_of_rllibs_own_evaluation_are_refused_for_sets(name):
     settings = small_config("model", {"held_out_data": HELD_OUT})
     settings.evaluation(evaluation_interval=1)
     settings.validate()
-    setattr(settings, name, {"explore": False} if name == "evaluation_config" else 7)
+    setattr(settings, name, 7)
     message = error_of(settings)
-    assert f"`{name}` (" in message
+    assert f"`{name}` (7) has no effect: {UNUSED_BY_SETS[name]}" in message
     assert "custom_evaluation_function=None" in message
 
 

@@ -49,7 +49,7 @@ def test_the_handle_travels_through_ray_and_into_no_file(cluster, make_config):
 
     def sizes(sent):
         shared = sent.shared_inputs
-        shared.receive_problem_set()
+        shared.receive_problem_sets()
         found = load_problem_set(sent.token_env_config())
         again = pickle.loads(ray.cloudpickle.dumps(sent))  # as a checkpoint does
         facts = (dict(found.train[1].extra), shared.model_config().vocab_size)
