@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- rooms: written by docs/house_plan.py -->", "<!-- end of rooms -->"
 DOORS = (
     *("prefix_rft.py", "prefix_rft_config.py", "metrics.py", "preflight.py", "verify.py"),
-    "evaluate.py",
+    *("evaluate.py", "resume.py"),
 )
 FLOORS = (
     ("reports", "runs"),

@@ -47,6 +47,7 @@ from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.row_data import WholeSequences
 from prefix_rft_rllib.rollouts.sampling import Sampling
+from prefix_rft_rllib.runs.checkpointed_algorithm import CheckpointedAlgorithm
 from prefix_rft_rllib.runs.rollout_report import (
     episode_means,
     imitation_metrics,
@@ -81,7 +82,7 @@ SAMPLED_AHEAD = "sampled_ahead"
 
 
 @PublicAPI
-class PrefixRFT(EvaluatingAlgorithm):
+class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
     """Fine-tunes a causal LM on demonstrations and its own verified attempts at once.
 
     `training_step` is the path of the data: plan, sample, update, sync. Everything method-specific
@@ -287,18 +288,14 @@ class PrefixRFT(EvaluatingAlgorithm):
             self._feedback.set_state(state[FEEDBACK])
         self._sampler.set_state(state.get(SAMPLED_AHEAD))
 
-    @override(Algorithm)
+    @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Restore, then give the runners the restored weights, older ones too."""
-        self._sampler.set_state(None)  # rollouts of the weights before the restore
+        """Check, restore, then give the runners the restored weights, older ones too."""
         super().restore_from_path(path, *args, **kwargs)
+        if kwargs.get("component"):
+            self._sampler.set_state(None)  # rollouts of the weights before the restore
         self.sync_weights()
         self._recorder.reopen(self.iteration)
-
-    @override(Algorithm)
-    def log_result(self, result: dict[str, Any]) -> None:
-        super().log_result(result)
-        self._recorder.add_result(result)
 
     @override(Algorithm)
     def cleanup(self) -> None:

@@ -262,6 +262,39 @@ class PrefixRFTConfig(Settings):
         return self._set(locals())
 
     @override(AlgorithmConfig)
+    def checkpointing(
+        self,
+        *,
+        every: int | None = NotProvided,
+        keep_last: int = NotProvided,
+        keep_every: int | None = NotProvided,
+        accept_changed: tuple[str, ...] = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set when checkpoints are written into the run directory, and which stay.
+
+        Args:
+            every: Iterations from one checkpoint in the run directory to the next. A whole number
+                of at least 1, or None for none.
+            keep_last: How many of the newest checkpoints in the run directory stay. A whole number
+                of at least 1.
+            keep_every: Checkpoints of iterations that are multiples of it stay for ever. A whole
+                number of at least 1, or None for none.
+            accept_changed: What may differ from a checkpoint that the run goes on from; all else
+                that decides draws or rewards must be the same. What differs is said in a warning. A
+                list of names, of data, demonstrations, prompts, verifier, verifier_config, rewards,
+                max_response_tokens, cut_prefix_before_answer, end_tokens, model, method, seed,
+                group_size, num_problems_per_iteration, max_resampling_rounds, max_weight_staleness,
+                engine, temperature, top_p.
+            **kwargs: RLlib's own.
+
+        Returns:
+            This config.
+        """
+        super().checkpointing(**kwargs)
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
     def resources(self, *, placement_timeout_s: float | None = NotProvided, **kwargs: Any) -> Self:
         """Set what the run asks of a cluster.
 

@@ -18,7 +18,7 @@ ALGORITHM, CONFIG = f"{PACKAGE}.prefix_rft", f"{PACKAGE}.prefix_rft_config"
 VERIFIER_LIBRARIES = {"math_verify", "latex2sympy2_extended", "sympy", "mpmath"}
 HEAVY = {"ray", "torch", "transformers", "tokenizers", "datasets", "vllm", "peft", "scipy"}
 HEAVY |= {"huggingface_hub", "pyarrow", *VERIFIER_LIBRARIES}
-COMMANDS = {"preflight", "verify", "evaluate"}
+COMMANDS = {"preflight", "verify", "evaluate", "resume"}
 
 
 class Rule(NamedTuple):
@@ -73,7 +73,7 @@ RULES = {
         {"ray", "torch"},
     ),
     "runs": Rule(
-        {"basics", "metrics", "envs", "core", "rollouts", "settings", "iterations"},
+        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings", "iterations"},
         {"numpy", "pyarrow", "ray", "tensorboard", "torch"},
     ),
     "reports": Rule({"basics", "metrics", "runs"}, set()),
@@ -85,6 +85,7 @@ RULES = {
         | {"preflight", "prefix_rft_config"},
         {"ray"},
     ),
+    "resume": Rule({"basics", "prefix_rft"}, set()),
     "evaluate": Rule(
         {"basics", "envs", "evaluation", "settings", "transfers", "prefix_rft_config"}, set()
     ),

@@ -11,6 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefix_rft_rllib.runs.checkpoints import checkpoints_of
+from prefix_rft_rllib.runs.older_results import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    MINIBATCHES_FILE,
+    ROLLOUTS_FOLDER,
+    move_aside,
+    results_of,
+)
+from prefix_rft_rllib.runs.one_writer import OneWriter
 from prefix_rft_rllib.runs.rollout_records import (
     Decoder,
     RolloutRecord,
@@ -31,10 +41,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.json"
-METRICS_FILE = "metrics.jsonl"
-MINIBATCHES_FILE = "minibatches.jsonl"
-ROLLOUTS_FOLDER = "rollouts"
 ITERATION = "training_iteration"
 """Key of the iteration in every row: RLlib's number, from 1."""
 
@@ -44,21 +50,25 @@ class RunDirectory:
 
     A run that was restored at an earlier iteration goes on in its directory as if the later
     iterations had not been: before the first row, file or event is written, those of iterations
-    after `iteration` are removed, and so is a line that a killed process left half-written.
-    Until then nothing but `config.json` is touched, so building an algorithm that is then
+    after `iteration` are removed, and so is a line that a killed process left half-written;
+    later checkpoints are moved aside. A new run moves all that an older one has left aside.
+    Until then nothing is touched where there are results, so building an algorithm that is then
     restored loses nothing.
 
     Args:
-        path: The directory; created if missing. One run at a time may write into it.
-        iteration: Last finished iteration of the run that is about to write. 0 for a new run,
-            which removes the rows of any older run in the same directory.
+        path: The directory; created if missing. One process at a time may write into it.
+        iteration: Last finished iteration of the restored run that is about to write; None for a
+            new run.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, iteration: int = 0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, iteration: int | None = None) -> None:
         self._path = Path(path)
-        self._iteration = iteration
-        self._last_minibatches = iteration
+        self._is_new = iteration is None
+        self._iteration = iteration or 0
+        self._last_minibatches = self._iteration
         self._events: TensorBoardEvents | None = None
+        self._config: bytes | None = None
+        self._lock: OneWriter | None = None
         self._path.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -67,13 +77,15 @@ class RunDirectory:
         return self._path
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
-        """Write `config.json` anew.
+        """Write `config.json` anew, where there are results already with the first new one.
 
         Args:
             settings: Settings by name. What JSON cannot hold is written as its `repr`.
         """
         text = json.dumps(json_value(dict(settings)), indent=2, allow_nan=False)
-        _replace(self._path / CONFIG_FILE, [f"{text}\n".encode("ascii")])
+        self._config = f"{text}\n".encode("ascii")
+        if not results_of(self._path):
+            self._write_config()
 
     def write_metrics(self, iteration: int, row: Mapping[str, float]) -> None:
         """Append one iteration's metrics to `metrics.jsonl` and to the TensorBoard events.
@@ -136,21 +148,58 @@ class RunDirectory:
         folder.mkdir(exist_ok=True)
         write_rollouts_file(folder / f"iteration_{iteration:06d}.jsonl.gz", records)
 
+    def flush(self) -> None:
+        """See that all rows are on the disk, and nothing of an older run in their place."""
+        self._open()
+        for name in (METRICS_FILE, MINIBATCHES_FILE):
+            if (self._path / name).exists():
+                with open(self._path / name, "rb") as file:
+                    os.fsync(file.fileno())
+
     def close(self) -> None:
-        """Close the event file. Writing again opens a new one."""
+        """Close the event file, and let others write. Writing again opens a new one."""
         if self._events is not None:
             self._events.close()
             self._events = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _open(self) -> TensorBoardEvents:
         """The event file, opened after what is rolled back was removed."""
         if self._events is None:
-            self._roll_back()
+            self._lock = OneWriter(self._path)
+            if self._is_new:
+                self._move_older_run()
+            else:
+                self._roll_back()
+            self._is_new = False
+            self._write_config()
             self._events = TensorBoardEvents(self._path)
         return self._events
 
+    def _write_config(self) -> None:
+        if self._config is not None:
+            _replace(self._path / CONFIG_FILE, [self._config])
+
+    def _move_older_run(self) -> None:
+        """Move what an older run has left aside."""
+        older = results_of(self._path)
+        if older:
+            folder = move_aside(self._path, [*older, self._path / CONFIG_FILE])
+            logger.warning(
+                "A new run begins in %s, which held another one: what that has written is now in "
+                "%s. To go on with a run, resume it (docs/checkpoints.md).",
+                self._path,
+                folder,
+            )
+
     def _roll_back(self) -> None:
-        """Remove everything of iterations after the last finished one."""
+        """Remove everything of iterations after the last finished one; move its checkpoints."""
+        ahead = [p for n, p in checkpoints_of(self._path).items() if n > self._iteration]
+        if ahead:
+            folder = move_aside(self._path, ahead)
+            logger.warning("Checkpoints of later iterations are now in %s.", folder)
         removed = {
             f"rows of {name}": _trim(self._path / name, self._iteration)
             for name in (METRICS_FILE, MINIBATCHES_FILE)

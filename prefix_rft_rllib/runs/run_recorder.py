@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from pyarrow.fs import LocalFileSystem
@@ -56,8 +57,17 @@ class RunRecorder:
         self._problem_set = problem_set
         self._prints = not is_trial if config.progress is None else config.progress
         self._table = ProgressTable(sys.stdout) if self._prints else None
-        self._run = RunDirectory(directory)
-        self._run.write_config(config.record())
+        self._run = self._opened(None)
+
+    def _opened(self, iteration: int | None) -> RunDirectory:
+        run = RunDirectory(self._directory, iteration=iteration)
+        run.write_config(self._config.record())
+        return run
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return self._run.path
 
     @property
     def prints(self) -> bool:
@@ -74,7 +84,7 @@ class RunRecorder:
     def reopen(self, iteration: int) -> None:
         """Go on in a run directory after a restore; rows of later iterations are removed."""
         self._run.close()
-        self._run = RunDirectory(self._directory, iteration=iteration)
+        self._run = self._opened(iteration)
 
     def add_update(
         self, iteration: int, records: list[RolloutRecord], minibatches: list[dict[str, Any]]
@@ -99,6 +109,10 @@ class RunRecorder:
         self._run.write_metrics(result["training_iteration"], row)
         if self._table is not None:
             self._table.print_row(result["training_iteration"], row)
+
+    def flush(self) -> None:
+        """See that what was written is on the disk."""
+        self._run.flush()
 
     def close(self) -> None:
         """Close all files."""

@@ -48,6 +48,7 @@ def check_config(config: Settings) -> None:
     _check_engine_process(config)
     _check_weight_transfer(config)
     check_sets(config)
+    _check_checkpoints(config)
 
 
 def _check_sources(config: Settings) -> None:
@@ -177,3 +178,12 @@ def _check_weight_transfer(config: Settings) -> None:
             "config.env_runners(weight_transfer=...)."
         )
     planned_transfer(config)
+
+
+def _check_checkpoints(config: Settings) -> None:
+    every, kept = config.every, config.keep_every
+    if every and kept and kept % every:
+        config._value_error(
+            f"`keep_every` ({kept}) must be a multiple of `every` ({every}): checkpoints of other "
+            f"iterations are not written. Try {every * max(1, round(kept / every))}."
+        )

@@ -13,6 +13,7 @@ from prefix_rft_rllib.basics.ranges import (
     one_of,
     optional,
     real,
+    texts,
     whole,
 )
 from prefix_rft_rllib.engines import ENGINES
@@ -20,7 +21,18 @@ from prefix_rft_rllib.evaluation.options import MAX_K
 from prefix_rft_rllib.rollouts.weight_transfer_choice import WEIGHT_TRANSFERS
 
 PARALLELISMS = ("ddp", "fsdp")
+FINGERPRINTED = (
+    *("data", "demonstrations", "prompts", "verifier", "verifier_config", "rewards"),
+    *("max_response_tokens", "cut_prefix_before_answer", "end_tokens", "model", "method"),
+    *("seed", "group_size", "num_problems_per_iteration", "max_resampling_rounds"),
+    *("max_weight_staleness", "engine", "temperature", "top_p"),
+)
+"""What draws and rewards depend on: a run goes on from checkpoints that have it in common."""
 
+_FINGERPRINTED = Range(
+    f"a list of names, of {', '.join(FINGERPRINTED)}",
+    lambda v: texts("names").contains(v) and set(v) <= set(FINGERPRINTED),
+)
 _ATTENTION = Range("a name that transformers knows ('sdpa', 'flash_attention_2')", TEXT.contains)
 
 
@@ -185,6 +197,37 @@ class ReportingSettings:
         "Groups per iteration of which all rollouts are logged with their per-token values; prefix "
         "rollouts always are.",
         change="More to study single problems; the files grow with it.",
+    )
+
+
+@dataclass(init=False, repr=False, eq=False)
+class CheckpointSettings:
+    """When checkpoints are written into the run directory, and which stay (docs/checkpoints.md)."""
+
+    every: int | None = setting(
+        None,
+        optional(whole(1), "for none"),
+        "Iterations from one checkpoint in the run directory to the next.",
+        change="Always for runs that take hours; a killed run repeats what came after the newest.",
+    )
+    keep_last: int = setting(
+        2,
+        whole(1),
+        "How many of the newest checkpoints in the run directory stay.",
+        change="More to go back further; 1 where disks are small.",
+    )
+    keep_every: int | None = setting(
+        None,
+        optional(whole(1), "for none"),
+        "Checkpoints of iterations that are multiples of it stay for ever.",
+        change="To evaluate a run at several of its iterations.",
+    )
+    accept_changed: tuple[str, ...] = setting(
+        (),
+        _FINGERPRINTED,
+        "What may differ from a checkpoint that the run goes on from; all else that decides draws "
+        "or rewards must be the same. What differs is said in a warning.",
+        change="To go on with other data or another method on purpose.",
     )
 
 

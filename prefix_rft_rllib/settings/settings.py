@@ -22,6 +22,7 @@ from prefix_rft_rllib.envs.settings import ENV_DECLARATIONS, EnvSettings
 from prefix_rft_rllib.evaluation.held_out import evaluate_held_out
 from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 from prefix_rft_rllib.settings.running_settings import (
+    CheckpointSettings,
     EnvRunnerSettings,
     EvaluationSettings,
     LearnerSettings,
@@ -55,6 +56,7 @@ SETTERS: dict[str, type] = {
     "learners": LearnerSettings,
     "evaluation": EvaluationSettings,
     "reporting": ReportingSettings,
+    "checkpointing": CheckpointSettings,
     "resources": ResourceSettings,
     "debugging": DebuggingSettings,
 }
@@ -74,6 +76,7 @@ class Settings(
     LearnerSettings,
     EvaluationSettings,
     ReportingSettings,
+    CheckpointSettings,
     ResourceSettings,
     DebuggingSettings,
     AlgorithmConfig,

@@ -54,8 +54,8 @@ def check_known(config: Settings, names: Iterable[str]) -> None:
         config._value_error(
             f"Unknown setting `{name}`: it would have no effect.{hint} The settings are the "
             "arguments of config.training(), .env_runners(), .learners(), .evaluation(), "
-            ".reporting() and RLlib's own; those of a method belong into `method_config`, those of "
-            "problems into `env_config`."
+            ".reporting(), .checkpointing() and RLlib's own; those of a method belong into "
+            "`method_config`, those of problems into `env_config`."
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +16,19 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from prefix_rft_rllib.basics.hub_models import model_directory, pinned, with_revision
+from prefix_rft_rllib.basics.whole_directories import checked
 from prefix_rft_rllib.envs.problems import ProblemSet
 from prefix_rft_rllib.models.causal_lm import load_lm
 from prefix_rft_rllib.models.state_arrays import state_to_arrays
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.token_env_runner import TokenEnvRunner
 from prefix_rft_rllib.settings.ray_start import start_ray
+from prefix_rft_rllib.settings.saved_settings import SETTINGS_FILE, saved_settings
 from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.transfers.input_sharing import with_shared_inputs
 
 MODEL_IN_CHECKPOINT = Path("learner_group", "learner", "rl_module", DEFAULT_MODULE_ID, "hf")
 """Where a checkpoint of `PrefixRFT` has the model in Hugging Face form."""
-SETTINGS_IN_CHECKPOINT = "class_and_ctor_args.pkl"
-"""Where RLlib keeps what an algorithm was built from."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def find_model(source: str, tokenizer: str | None = None) -> EvaluatedModel:
         The model, names of the hub pinned to their commits.
 
     Raises:
-        ValueError: If there is none, or a checkpoint has no whole model.
+        ValueError: If there is none, or a checkpoint has no whole model, or one whose files are not
+            those that were written.
     """
     checkpoint = Path(source)
     in_checkpoint = checkpoint / MODEL_IN_CHECKPOINT
@@ -80,23 +80,22 @@ def find_model(source: str, tokenizer: str | None = None) -> EvaluatedModel:
             "a run with `lora` it is the adapter alone, and on a remote file system it is left "
             "out. Export one with PrefixRFT.from_checkpoint(...).save_pretrained(DIR) and give DIR."
         )
+    checked(checkpoint, MODEL_IN_CHECKPOINT.as_posix())
     if tokenizer is None:
+        checked(checkpoint, SETTINGS_FILE)
         tokenizer = _tokenizer_of(checkpoint)
     return EvaluatedModel(str(in_checkpoint), tokenizer)
 
 
 def _tokenizer_of(checkpoint: Path) -> str:
     """The tokenizer of the run that wrote a checkpoint: its own setting, else the model's."""
-    file = checkpoint / SETTINGS_IN_CHECKPOINT
     try:
-        with file.open("rb") as opened:
-            (settings, *_), _ = pickle.load(opened)["ctor_args_and_kwargs"]
+        settings = saved_settings(checkpoint)
         source = with_revision(settings["model_path"], settings["model_revision"])
         return str(settings["env_config"].get("tokenizer") or source)
-    except (OSError, pickle.UnpicklingError, LookupError, ImportError, TypeError) as error:
+    except (ValueError, LookupError) as error:
         raise ValueError(
-            f"`--model`: the settings of the checkpoint cannot be read from {file} ({error!r}), so "
-            "its tokenizer is not known. Name it with `--tokenizer`."
+            f"`--model`: {error} Its tokenizer is not known. Name it with `--tokenizer`."
         ) from error
 
 

@@ -220,6 +220,7 @@ def test_rollouts_that_a_run_with_other_settings_did_not_plan_are_sampled_again(
 ):
     other = make_config(method="rft", method_config={}, **AHEAD).env_runners(num_env_runners=1)
     other.reporting(run_dir=str(tmp_path))
+    other.checkpointing(accept_changed=["method"])
     algo = PrefixRFT.from_checkpoint(ahead.checkpoints[1], config=other)
     with caplog.at_level(logging.WARNING, logger="prefix_rft_rllib"):
         numbers = numbers_of(algo.train())
@@ -231,6 +232,7 @@ def test_rollouts_that_a_run_with_other_settings_did_not_plan_are_sampled_again(
 
 def test_a_run_may_go_on_without_lag(ahead, make_config, tmp_path):
     config = make_config().reporting(run_dir=str(tmp_path))
+    config.checkpointing(accept_changed=["max_weight_staleness"])
     algo = PrefixRFT.from_checkpoint(ahead.checkpoints[1], config=config)
     numbers = numbers_of(algo.train())
     assert numbers["rollouts/weight_staleness_mean"] == 0

@@ -97,6 +97,7 @@ def test_a_run_that_forgets_its_second_optimizer_goes_on_differently(
 def test_a_run_may_go_on_with_another_method(method_run, make_config, tmp_path, old, new, caplog):
     checkpoint = method_run(old).checkpoints[2]
     config = method_config(make_config, new).reporting(run_dir=str(tmp_path))
+    config.checkpointing(accept_changed=["method", "verifier"])
     with caplog.at_level(logging.WARNING, logger="prefix_rft_rllib"):
         algo = PrefixRFT.from_checkpoint(checkpoint, config=config)
     expected = method_run(old).weights[2]

@@ -95,7 +95,8 @@ def test_a_rollback_leaves_exactly_what_a_run_up_to_there_writes(tmp_path, kept)
     again.close()
     long, short = files_of(tmp_path / "long"), files_of(tmp_path / "short")
     if kept == 0:
-        assert [long.pop(name) for name in ("metrics.jsonl", "minibatches.jsonl")] == [b"", b""]
+        emptied = ("metrics.jsonl", "minibatches.jsonl", ".lock")
+        assert [long.pop(name) for name in emptied] == [b"", b"", b""]
     assert long == short
     assert scalars_of(tmp_path / "long") == (scalars_of(tmp_path / "short") if kept else {})
 
@@ -120,21 +121,23 @@ def test_a_restored_run_goes_on_without_repeating_a_row_and_says_so(tmp_path, ca
     assert "2 steps of TensorBoard events, 2 rollouts files" in message
 
 
-def test_nothing_is_removed_before_the_first_row_is_written(tmp_path):
+def test_nothing_is_touched_before_the_first_row_is_written(tmp_path):
     # RLlib builds an algorithm at iteration 0 and restores it afterwards.
     run = RunDirectory(tmp_path)
+    run.write_config({"lr": 1})
     write_iterations(run, range(1, 4))
     run.close()
     before = files_of(tmp_path)
     built = RunDirectory(tmp_path)
-    built.write_config({})
+    built.write_config({"lr": 2})
     built.close()
-    after = files_of(tmp_path)
-    del after["config.json"]
-    assert after == before
+    assert files_of(tmp_path) == before
     restored = RunDirectory(tmp_path, iteration=3)
+    restored.write_config({"lr": 2})
+    assert files_of(tmp_path) == before
     write_iterations(restored, range(4, 5))
     restored.close()
+    assert json.loads((tmp_path / "config.json").read_text()) == {"lr": 2}
     assert [row["training_iteration"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
 
 
