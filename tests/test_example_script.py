@@ -51,6 +51,7 @@ def error_of(capsys, parse, *arguments: str) -> str:
         (("--num-samples", "2"), "--num-samples has no effect without Ray Tune: add --tune"),
         (("--tune", "--log"), "--log has no effect with --tune: look into the trial's directory"),
         (("--tune", "--run-dir", "r"), "--run-dir has no effect with --tune"),
+        (("--tune", "--resume"), "--resume has no effect with --tune"),
         (("--tune", "--wandb-project", "p"), "--wandb-project has no effect without --wandb-key"),
         (("--tune", "--as-test"), "--as-test needs --stop-reward"),
         (("--stop-iters", "0"), "--stop-iters must be at least 1, got 0"),
@@ -93,6 +94,10 @@ def test_options_change_the_config_and_end_the_run():
     learners = ("--num-cpus-per-learner=2", "--num-gpus-per-learner=0.5", "--log-level=INFO")
     stop = ("--stop-iters=7", "--stop-reward=0.9", "--stop-timesteps=1000")
     args = options_of(*scale, *learners, *stop, "--evaluation-interval=4")
+    changed = example.apply_options(config(), options_of(*scale, *learners, "--checkpoint-freq=3"))
+    assert changed.every == 3
+    tuned = example.apply_options(config(), options_of("--tune", "--checkpoint-freq=3"))
+    assert tuned.every is None, "Tune writes them"
     changed = example.apply_options(config(), args)
     assert (changed.num_env_runners, changed.num_envs_per_env_runner) == (3, 5)
     assert (changed.num_learners, changed.num_cpus_per_learner) == (2, 2)

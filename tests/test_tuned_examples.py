@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
+from prefix_rft_rllib.runs.checkpoints import checkpoint_path, newest_checkpoint
 from prefix_rft_rllib.runs.run_directory import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.integration
@@ -73,7 +74,7 @@ def assert_complete(run_dir: Path, num_iterations: int) -> None:
     names = [f"iteration_{i:06d}.jsonl.gz" for i in range(1, num_iterations + 1)]
     assert [file.name for file in files] == names
     assert all(any(r.num_prefix_tokens for r in read_rollouts(file)) for file in files)
-    assert (run_dir / "checkpoint" / "rllib_checkpoint.json").is_file()
+    assert newest_checkpoint(run_dir) == checkpoint_path(run_dir, num_iterations)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert (run_dir / "model" / name).is_file()
 
@@ -156,9 +157,16 @@ def test_a_run_ends_at_its_first_criterion_and_fails_as_a_test_that_was_not_pass
     assert "--as-test: new is 0." in output and "expected at least 0.75" in output
     run_dir = tmp_path / "run"
     assert_complete(run_dir, num_iterations=1)
-    assert (run_dir / "checkpoint_000001" / "rllib_checkpoint.json").is_file()
     (row,) = read_metrics(run_dir)
     assert not any(key.startswith("evaluation/") for key in row)
+    before = (run_dir / "before.json").read_bytes()
+
+    # Resumed without the criterion it goes on to its last iteration.
+    on = ("toy_arithmetic_prefix_rft.py", *SMALL, "--evaluation-interval", "0", "--run-dir", "run")
+    run_script(tmp_path, *on, "--resume")
+    assert_complete(run_dir, num_iterations=2)
+    assert (run_dir / "before.json").read_bytes() == before
+    assert json.loads((run_dir / "summary.json").read_text())["before"] == json.loads(before)
 
 
 def test_tune_runs_an_example_and_tests_the_reward(tmp_path):

@@ -11,6 +11,8 @@ import word_problems_smollm2 as example
 from prefix_rft_rllib import PrefixRFT
 from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
 from prefix_rft_rllib.evaluation.completions import CompletionsFile, read_completions
+from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup as LearnerGroup
+from prefix_rft_rllib.runs.checkpoints import checkpoints_of
 from prefix_rft_rllib.runs.run_directory import read_metrics, read_rollouts
 from tests.small_configs import HALF_RIGHT
 
@@ -22,7 +24,6 @@ LENGTHS = {
     "sft": ("--num-sft-iterations=2",),
     "sft_rft": ("--num-sft-iterations=2", "--num-rl-iterations=1"),
 }
-LAST = "checkpoint_000003"
 SETS = ["asdiv_held_out", "svamp", "gsm8k"]
 
 
@@ -99,8 +100,8 @@ def test_a_run_that_is_killed_anywhere_ends_like_an_uninterrupted_one(
     assert example.main(command("prefix_rft", "whole")) == 0
     kills = (
         (CompletionsFile, "append", 1),  # in the evaluation before training
-        (PrefixRFT, "train", 1),  # in the second iteration
-        (PrefixRFT, "save_to_path", 0),  # before the second checkpoint has its name
+        (PrefixRFT, "training_step", 1),  # in the second iteration
+        (LearnerGroup, "save_to_path", 0),  # while the second checkpoint is written
         (CompletionsFile, "append", 2),  # in the evaluation after training
     )
     for number, kill in enumerate(kills):
@@ -112,8 +113,8 @@ def test_a_run_that_is_killed_anywhere_ends_like_an_uninterrupted_one(
             with pytest.raises(KeyboardInterrupt, match="killed"):
                 example.main(command("prefix_rft", "pieces", *again))
         assert not (tmp_path / "pieces" / "summary.json").exists()
-        complete = [path.name for path in resumable_run.checkpoints(tmp_path / "pieces")]
-        assert complete == ([], ["checkpoint_000001"], ["checkpoint_000001"], [LAST])[number]
+        complete = [*checkpoints_of(tmp_path / "pieces")]
+        assert complete == ([], [1], [1], [2, 3])[number]
     assert example.main(command("prefix_rft", "pieces", "--resume")) == 0
 
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
@@ -135,8 +136,8 @@ def test_a_run_that_is_killed_anywhere_ends_like_an_uninterrupted_one(
         assert after["comparison"]["greedy"]["difference"]["num_problems"] == after["num_problems"]
         completions = read_completions(pieces / "evaluation" / "after" / name / f"{name}.jsonl")
         assert len(completions.by_question) == after["num_problems"]
-    names = sorted(path.name for path in pieces.glob("*checkpoint*"))
-    assert names == [LAST], "complete, and the newest alone"
+    names = sorted(path.name for path in (pieces / "checkpoints").iterdir())
+    assert names == ["iteration_000002", "iteration_000003"], "complete, and the newest alone"
     trained = read_rollouts(pieces / "rollouts" / "iteration_000001.jsonl.gz")
     assert any(rollout.num_prefix_tokens for rollout in trained)
 

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +29,12 @@ from ray.tune.result import TRAINING_ITERATION
 
 from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig, metrics, start_ray
 from prefix_rft_rllib.evaluation import evaluate_held_out
+from prefix_rft_rllib.evaluation.report import write_results
 from prefix_rft_rllib.reports.rollout_log import iteration_log
 from prefix_rft_rllib.runs import progress
+
+BEFORE_FILE = "before.json"
+"""Of a run directory: results on held-out problems before training."""
 
 OLD_STACK = "belongs to RLlib's old API stack. Leave it out"
 HELD_OUT = (
@@ -65,7 +68,7 @@ TUNE_OPTIONS = (
     "--as-release-test",
 )
 """Options that Ray Tune reads, or RLlib's frame around it."""
-LOOP_OPTIONS = ("--run-dir", "--log")
+LOOP_OPTIONS = ("--run-dir", "--log", "--resume")
 """Options of a run without Tune; not every script has them."""
 
 LEAST = {
@@ -129,6 +132,7 @@ def example_parser(docstring: str, num_iterations: int) -> argparse.ArgumentPars
     add = parser.add_argument
     add("--algo", choices=["PrefixRFT"], default="PrefixRFT", help="the algorithm of this package")
     add("--framework", choices=["torch"], default="torch", help="all there is")
+    add("--resume", action="store_true", help="go on with the run that lies in its directory")
     add("--tune", action=argparse.BooleanOptionalAction, default=False, help="run by Ray Tune")
     iterations = "iterations to train (default: %(default)s)"
     add("--stop-iters", "--num-iterations", type=int, default=num_iterations, help=iterations)
@@ -204,6 +208,8 @@ def apply_options(config: PrefixRFTConfig, args: argparse.Namespace) -> PrefixRF
     config.debugging(**given("log_level"))
     if args.evaluation_interval is not None:
         config.evaluation(evaluation_interval=args.evaluation_interval or None)
+    if not args.tune:  # else Tune writes them
+        config.checkpointing(every=args.checkpoint_freq or None)
     return config
 
 
@@ -224,7 +230,7 @@ def stop_criteria(args: argparse.Namespace) -> dict[str, float]:
 
 
 def iterations(algo: PrefixRFT, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Train until a criterion is met, with checkpoints in the run directory if they are asked for.
+    """Train until a criterion is met; nothing is trained that has its last iteration already.
 
     Args:
         algo: The algorithm.
@@ -234,24 +240,21 @@ def iterations(algo: PrefixRFT, args: argparse.Namespace) -> Iterator[dict[str, 
         RLlib's result of each iteration.
     """
     stop = stop_criteria(args)
-    is_over = False
+    is_over = algo.iteration >= args.stop_iters
     while not is_over:
         result = algo.train()
-        number = result[TRAINING_ITERATION]
-        if args.checkpoint_freq and number % args.checkpoint_freq == 0:
-            save_checkpoint(algo, f"checkpoint_{number:06d}")
         yield result
         is_over = should_stop(stop, result, keep_ray_up=True)
 
 
-def save_checkpoint(algo: PrefixRFT, name: str) -> None:
-    """Save everything needed to go on with the run, in its run directory, whole or not at all."""
-    path = (Path(algo.config.run_dir) / name).resolve()
-    unfinished = path.with_name(f".{name}.unfinished")
-    for old in (unfinished, path):
-        shutil.rmtree(old, ignore_errors=True)
-    algo.save_to_path(str(unfinished))
-    unfinished.rename(path)
+def held_out_before(algo: PrefixRFT, run_dir: Path, *, is_resumed: bool) -> dict[str, Any]:
+    """Results on held-out problems before training; those of a resumed run are in its directory."""
+    file = run_dir / BEFORE_FILE
+    if is_resumed and file.is_file():
+        return dict(json.loads(file.read_text()))
+    before, _, _ = evaluate_held_out(algo)
+    write_results(file, before)
+    return before
 
 
 def shortfalls(
@@ -307,14 +310,15 @@ def run_example(config: PrefixRFTConfig, args: argparse.Namespace, run_dir: Path
             config, args, stop=stop_criteria(args), keep_config=True
         )
         return 0
-    algo = config.reporting(run_dir=str(run_dir)).build_algo()
-    before, _, _ = evaluate_held_out(algo)
+    config.reporting(run_dir=str(run_dir))
+    algo = PrefixRFT.resume(run_dir, config=config) if args.resume else config.build_algo()
+    before = held_out_before(algo, run_dir, is_resumed=args.resume)
     result: dict[str, Any] = {}
     for result in iterations(algo, args):
         if args.log:
             sys.stdout.write(iteration_log(run_dir, result[TRAINING_ITERATION]))
     after, _, _ = evaluate_held_out(algo)
-    save_checkpoint(algo, "checkpoint")
+    checkpoint = algo.save_to_run_dir()
     model_dir = algo.save_pretrained(run_dir / "model")
     usage = progress.how_to_use(model_dir, algo.problem_set)
     algo.stop()
@@ -326,7 +330,7 @@ def run_example(config: PrefixRFTConfig, args: argparse.Namespace, run_dir: Path
     sys.stdout.write(
         f"{table}\n"
         f"Run:         {run_dir} (metrics.jsonl, rollouts/)\n"
-        f"Checkpoint:  {run_dir / 'checkpoint'} (PrefixRFT.from_checkpoint)\n"
+        f"Checkpoint:  {checkpoint} (PrefixRFT.from_checkpoint)\n"
         f"TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir.parent))}\n"
         f"Model:       {model_dir}, to use it:\n\n{usage}"
     )

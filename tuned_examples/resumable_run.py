@@ -1,17 +1,17 @@
-"""A training run in pieces: killed or paused anywhere, it goes on from its newest checkpoint."""
+"""A training run in pieces: options that stay the same in all, and going on where it was."""
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from example_script import iterations, save_checkpoint
+from example_script import iterations
 
-from prefix_rft_rllib import PrefixRFT
+from prefix_rft_rllib import PrefixRFT, PrefixRFTConfig
 from prefix_rft_rllib.evaluation.report import write_results
+from prefix_rft_rllib.runs.checkpoints import checkpoints_of
 
 RUN_FILE = "run.json"
 
@@ -51,33 +51,27 @@ def begin(run_dir: Path, run: Mapping[str, Any], *, resume: bool) -> None:
         )
 
 
-def checkpoints(run_dir: Path) -> list[Path]:
-    """Complete checkpoints, the newest last."""
-    return sorted(run_dir.glob("checkpoint_[0-9]*"))
-
-
-def keep_newest(run_dir: Path) -> None:
-    """Remove all checkpoints but the newest."""
-    for path in checkpoints(run_dir)[:-1]:
-        shutil.rmtree(path)
-
-
-def train(algo: PrefixRFT, args: argparse.Namespace) -> None:
-    """Go on from the newest checkpoint, if there is one, to `stop_iters`; the end is saved too.
+def trained(config: PrefixRFTConfig, args: argparse.Namespace) -> PrefixRFT:
+    """Train to `stop_iters`, from the newest checkpoint in the run directory if there is one.
 
     Args:
-        algo: Just built.
-        args: Of `example_script.parse_options`; `checkpoint_freq` says when to save.
+        config: The run's settings.
+        args: Of `example_script.parse_options`.
+
+    Returns:
+        The algorithm; what was trained is in a checkpoint.
     """
-    run_dir = Path(algo.config.run_dir)
-    if found := checkpoints(run_dir):
-        algo.restore_from_path(str(found[-1].resolve()))
-        sys.stdout.write(f"{found[-1]}: going on after iteration {algo.iteration}\n")
-    if algo.iteration >= args.stop_iters:
-        return
-    for _ in iterations(algo, args):
-        keep_newest(run_dir)
-    last = f"checkpoint_{algo.iteration:06d}"
-    if not (run_dir / last).is_dir():
-        save_checkpoint(algo, last)
-        keep_newest(run_dir)
+    has_begun = bool(checkpoints_of(config.run_dir))
+    algo = PrefixRFT.resume(config.run_dir, config=config) if has_begun else config.build_algo()
+    try:
+        if algo.iteration:
+            sys.stdout.write(f"{config.run_dir}: going on after iteration {algo.iteration}\n")
+        first = algo.iteration
+        for _ in iterations(algo, args):
+            pass  # each writes its row and, if it is due, a checkpoint
+        if algo.iteration > first:
+            algo.save_to_run_dir()
+    except BaseException:
+        algo.stop()
+        raise
+    return algo

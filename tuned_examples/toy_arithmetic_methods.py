@@ -54,7 +54,6 @@ from example_script import (
     iterations,
     parse_options,
     refuse,
-    save_checkpoint,
     shortfalls,
     start,
 )
@@ -200,7 +199,7 @@ def train(
             results = evaluate_held_out(algo)[0]
             add_evaluation(iteration, results)
         if args.checkpoint_at_end:
-            save_checkpoint(algo, "checkpoint")
+            algo.save_to_run_dir()
         return shortfalls(args, result, results)
     finally:
         algo.stop()
@@ -213,6 +212,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "has no effect: runs follow one another. Tune runs toy_arithmetic_prefix_rft.py --tune"
     )
     refuse(parser, dict.fromkeys(("--tune", *TUNE_OPTIONS), no_tune))
+    no_resume = (
+        "has no effect: runs begin anew. `python -m prefix_rft_rllib.resume` goes on with one"
+    )
+    refuse(parser, {"--resume": no_resume})
     add = parser.add_argument
     add("--method", action="append", required=True, help="name of a method, repeatable; or 'all'")
     add("--seeds", type=int, required=True, metavar="N", help="seeds 0 to N - 1")

@@ -34,8 +34,7 @@ What to expect
 One line per iteration. A run directory with the files of docs/run_directory.md, and
     - `run.json`, what the run was started with: `--resume` with anything else is an error.
     - `problems/`, ASDiv as it was split.
-    - `checkpoint_000010/`, ...: the newest complete checkpoint, one each `--checkpoint-freq`
-    iterations and where a run pauses; older ones are removed.
+    - `checkpoints/`: the newest two, one each `--checkpoint-freq` iterations and at each pause.
     - `evaluation/before/SET/SET.jsonl` and `evaluation/after/...`: completions, which `--compare`
     of the evaluation command reads, each beside its `results.json`. `evaluation/before` is the same
     for all methods: copied into a new run directory it is not asked again.
@@ -64,7 +63,7 @@ from example_script import (
     refuse,
     start,
 )
-from resumable_run import RUN_FILE, begin, train
+from resumable_run import RUN_FILE, begin, trained
 from smollm2_model import sha256
 
 from prefix_rft_rllib import PrefixRFTConfig
@@ -288,7 +287,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--num-eval-problems", type=int, help="problems of each set, spread evenly; default: all")
     add("--num-eval-samples", type=int, default=0, help="sampled attempts beside the greedy one")
     add("--run-dir", type=Path, help="default: runs/word_problems_METHOD_seedSEED")
-    add("--resume", action="store_true", help="go on with the run in --run-dir")
     parser.set_defaults(checkpoint_freq=10)
     args = parse_options(parser, arguments)
     for option in changed_options(parser, args, OF_NO_EFFECT.get(args.method, ())):
@@ -330,9 +328,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(f"error: {error}") from error
     start(args)
     before = measure(args.model, args, "before")
-    algo = config.build_algo()
+    algo = trained(config, args)
     try:
-        train(algo, args)
         if algo.iteration < num_iterations_of(args):
             sys.stdout.write(f"paused after iteration {algo.iteration}; --resume goes on\n")
             return 0
