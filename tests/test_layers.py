@@ -62,7 +62,7 @@ RULES = {
     "settings": Rule(
         {"basics", "engines", "envs", "core", "methods", "models", "rollouts", "learners"}
         | {"evaluation"},
-        {"gymnasium", "ray", "transformers"},
+        {"gymnasium", "numpy", "ray", "transformers"},
     ),
     "iterations": Rule(
         {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings"}, {"ray"}

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prefix_rft_rllib.basics.hub_models import model_directory
 from prefix_rft_rllib.basics.text import short_repr
 from prefix_rft_rllib.envs.problems import Problem, ProblemSet
@@ -98,7 +100,7 @@ def _data(problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def _bytes(token_ids: Sequence[int]) -> bytes:
-    return json.dumps(list(map(int, token_ids))).encode()
+    return len(token_ids).to_bytes(4) + np.asarray(token_ids, "<i4").tobytes()
 
 
 def _model(directory: Path) -> str:

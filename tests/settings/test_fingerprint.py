@@ -1,6 +1,7 @@
 """What draws and rewards depend on is recognised, and nothing else."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -101,3 +102,10 @@ def test_of_an_entry_with_parts_those_that_differ_are_said():
         "seed": "`seed` is 0 there and 1 here",
     }
     assert differences(theirs, theirs) == {}
+
+
+def test_the_page_on_checkpoints_names_every_entry():
+    page = Path(__file__).parents[2] / "docs" / "checkpoints.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall("`(\\w+)`", row.split(" | ")[0])}
+    assert {*FINGERPRINTED} <= named
