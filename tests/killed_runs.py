@@ -36,7 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def count(*, result: dict[str, Any], **kwargs: Any) -> None:
     """A callback: counters of the whole run stand in its metrics too."""
-    lifetime = result["env_runners"].get("num_env_steps_sampled_lifetime", 0)
+    lifetime = result.get("env_runners", {}).get("num_env_steps_sampled_lifetime", 0)
     result["counters"] = {"num_tokens": lifetime}
 
 

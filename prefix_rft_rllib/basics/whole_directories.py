@@ -63,7 +63,7 @@ def written_whole(
     Raises:
         ValueError: If the place is taken or cannot be written.
     """
-    _recover(path)
+    _put_back(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_replaceable(path))):
         raise ValueError(
             f"{path} is there, and is nothing that may be replaced: other files would be lost. "
@@ -103,7 +103,7 @@ def checked(path: Path, part: str = "") -> dict[str, Any] | None:
         DamagedDirectoryError: Naming what is missing, shorter or longer, or changed.
         FileNotFoundError: If there is no such directory.
     """
-    _recover(path)
+    _put_back(path)
     if not path.is_dir():
         raise FileNotFoundError(f"There is no directory {path}.")
     manifest = path / MANIFEST_FILE
@@ -129,7 +129,7 @@ def checked(path: Path, part: str = "") -> dict[str, Any] | None:
 def put_back(folder: Path) -> None:
     """Put directories of a folder back that were set aside for new ones which never came."""
     for replaced in folder.glob(f".*.{_REPLACED}"):
-        _recover(folder / replaced.name.removeprefix(".").removesuffix(f".{_REPLACED}"))
+        _put_back(folder / replaced.name.removeprefix(".").removesuffix(f".{_REPLACED}"))
 
 
 def remove_directory(path: Path) -> None:
@@ -142,7 +142,8 @@ def remove_directory(path: Path) -> None:
 
 def remove_remains(folder: Path) -> None:
     """Remove what killed processes have left of the directories in a folder."""
-    for ending in (_UNFINISHED, _REMOVED):
+    put_back(folder)
+    for ending in (_UNFINISHED, _REMOVED, _REPLACED):
         for path in folder.glob(f".*.{ending}"):
             shutil.rmtree(path)
 
@@ -173,20 +174,18 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{ending}")
 
 
-def _recover(path: Path) -> None:
+def _put_back(path: Path) -> None:
     """Put a directory back that was set aside for a new one which never came."""
     replaced = _beside(path, _REPLACED)
-    if replaced.is_dir():
-        if path.exists():
-            shutil.rmtree(replaced)
-        else:
-            replaced.rename(path)
+    if replaced.is_dir() and not path.exists():
+        replaced.rename(path)
 
 
 def _put(unfinished: Path, path: Path) -> None:
     """Give a directory its name; one of that name that is not empty is removed."""
     if path.exists() and any(path.iterdir()):
         replaced = _beside(path, _REPLACED)
+        shutil.rmtree(replaced, ignore_errors=True)
         path.rename(replaced)
         unfinished.rename(path)
         shutil.rmtree(replaced)

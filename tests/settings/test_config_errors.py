@@ -206,3 +206,13 @@ def test_evaluation_needs_held_out_problems():
 def test_rllibs_default_evaluation_needs_no_held_out_problems():
     settings = config().evaluation(evaluation_interval=5, custom_evaluation_function=None)
     settings.evaluation(evaluation_duration=3).validate()
+
+
+def test_checkpoints_that_stay_are_some_of_those_that_are_written():
+    message = error_of(config().checkpointing(every=10, keep_every=25))
+    assert "`keep_every` (25) must be a multiple of `every` (10)" in message
+    assert "Try 20." in message
+    for settings in ({"every": 10, "keep_every": 50}, {"keep_every": 25}, {"every": 10}):
+        config().checkpointing(**settings).validate()
+    message = error_of(config().checkpointing(accept_changed=["lr"]))
+    assert "`accept_changed` must be a list of names, of data, demonstrations, prompts" in message
