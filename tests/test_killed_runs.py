@@ -18,13 +18,28 @@ pytestmark = pytest.mark.integration
 NUM_ITERATIONS = 4
 
 
+@pytest.fixture
+def start():
+    """`process`, whose processes end with the test."""
+    processes = []
+
+    def started(*args, **kwargs):
+        processes.append(process(*args, **kwargs))
+        return processes[-1]
+
+    yield started
+    for running in processes:
+        running.kill()
+        running.wait()
+
+
 def is_saving(run_dir: Path, iteration: int) -> bool:
     return (run_dir / "checkpoints" / f".iteration_{iteration:06d}.unfinished").exists()
 
 
-def trained(case: str, model: str, run_dir: Path, last: int = NUM_ITERATIONS) -> dict:
+def trained(start, case: str, model: str, run_dir: Path, last: int = NUM_ITERATIONS) -> dict:
     """The record of an uninterrupted run."""
-    finish(process(case, model, run_dir, last), run_dir)
+    finish(start(case, model, run_dir, last), run_dir)
     record = record_of(run_dir)
     assert record["iterations"] == [*range(1, last + 1)]
     assert sorted(record["events"]) == record["iterations"]
@@ -43,10 +58,10 @@ def whole(cluster, tiny_model_dir, tmp_path_factory) -> dict:
 
 
 def test_a_run_killed_while_it_saves_goes_on_as_if_it_had_not_been(
-    whole, tiny_model_dir, tmp_path, capsys
+    whole, start, tiny_model_dir, tmp_path, capsys
 ):
     run_dir = tmp_path / "run"
-    killed = process("prefix_rft", tiny_model_dir, run_dir, NUM_ITERATIONS, slowness=0.1)
+    killed = start("prefix_rft", tiny_model_dir, run_dir, NUM_ITERATIONS, slowness=0.1)
     kill_when(killed, lambda: is_saving(run_dir, 3))
     assert [*checkpoints_of(run_dir)] == [1, 2]
     assert (
@@ -114,17 +129,18 @@ def test_changed_data_is_refused_when_a_run_is_resumed(cluster, tiny_model_dir, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("case", CASES)
-def test_every_kind_of_run_survives_kills(case, tiny_model_dir, tmp_path):
-    expected = trained(case, tiny_model_dir, tmp_path / "whole")
+def test_every_kind_of_run_survives_kills(case, start, tiny_model_dir, tmp_path):
+    expected = trained(start, case, tiny_model_dir, tmp_path / "whole")
     run_dir = tmp_path / "killed"
     for iteration in (2, 3):  # while a checkpoint is written, and after one
-        killed = process(case, tiny_model_dir, run_dir, NUM_ITERATIONS, slowness=0.05)
+        killed = start(case, tiny_model_dir, run_dir, NUM_ITERATIONS, slowness=0.05)
         if iteration == 2:
             kill_when(killed, lambda: is_saving(run_dir, 2))
         else:
             kill_when(killed, lambda: 3 in checkpoints_of(run_dir))
-    finish(process(case, tiny_model_dir, run_dir, NUM_ITERATIONS), run_dir)
+    finish(start(case, tiny_model_dir, run_dir, NUM_ITERATIONS), run_dir)
     assert record_of(run_dir) == expected
 
 
@@ -132,15 +148,16 @@ NUM_KILLS, LAST = 20, 40
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [0])
-def test_twenty_kills_at_random_moments_change_nothing(seed, tiny_model_dir, tmp_path):
+def test_twenty_kills_at_random_moments_change_nothing(seed, start, tiny_model_dir, tmp_path):
     draw = random.Random(seed)
-    expected = trained("relift", tiny_model_dir, tmp_path / "whole", LAST)
+    expected = trained(start, "relift", tiny_model_dir, tmp_path / "whole", LAST)
     run_dir = tmp_path / "killed"
     moments = []
     while len(moments) < NUM_KILLS:
         before = max(checkpoints_of(run_dir), default=0)
-        killed = process("relift", tiny_model_dir, run_dir, LAST, slowness=0.01)
+        killed = start("relift", tiny_model_dir, run_dir, LAST, slowness=0.01)
         rows = run_dir / "metrics.jsonl"
         size = rows.stat().st_size if rows.exists() else 0
         wait = draw.uniform(0.0, 2.0)
@@ -151,5 +168,5 @@ def test_twenty_kills_at_random_moments_change_nothing(seed, tiny_model_dir, tmp
         until = time.monotonic() + wait
         kill_when(killed, lambda until=until: time.monotonic() >= until)
         moments.append((before, max(checkpoints_of(run_dir), default=0)))
-    finish(process("relift", tiny_model_dir, run_dir, LAST), run_dir)
+    finish(start("relift", tiny_model_dir, run_dir, LAST), run_dir)
     assert record_of(run_dir) == expected, moments
