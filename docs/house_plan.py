@@ -26,6 +26,7 @@ FLOORS = (
     ("rollouts",),
     ("methods", "models"),
     ("core", "engines"),
+    ("processes",),
     ("basics",),
 )
 """Rooms of the package from the top down: each imports from floors below its own, and no other."""

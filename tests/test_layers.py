@@ -37,6 +37,7 @@ class Rule(NamedTuple):
 RULES = {
     "basics": Rule(set(), {"huggingface_hub"}),
     "metrics": Rule(set(), set()),
+    "processes": Rule(set(), {"ray"}),
     "engines": Rule({"basics"}, {"numpy", "torch", "transformers", "vllm"}),
     "envs": Rule(
         {"basics"},
@@ -53,7 +54,8 @@ RULES = {
         {"basics", "metrics", "engines", "envs", "core", "models"}, {"gymnasium", "numpy", "ray"}
     ),
     "learners": Rule(
-        {"basics", "metrics", "core", "models", "rollouts"}, {"numpy", "pyarrow", "ray", "torch"}
+        {"basics", "metrics", "processes", "core", "models", "rollouts"},
+        {"numpy", "pyarrow", "ray", "torch"},
     ),
     "evaluation": Rule(
         {"basics", "metrics", "engines", "envs", "core", "models", "rollouts"},

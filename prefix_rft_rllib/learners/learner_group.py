@@ -11,6 +11,9 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.utils.annotations import DeveloperAPI, override
 from ray.rllib.utils.typing import StateDict
 
+from prefix_rft_rllib.learners.learner_manager import LearnerManager
+from prefix_rft_rllib.processes.places import ActorPlace, place_here
+
 T = TypeVar("T")
 
 
@@ -18,13 +21,18 @@ T = TypeVar("T")
 class PrefixRFTLearnerGroup(LearnerGroup):
     """Learners whose state is collected by all of them where they share one model.
 
-    RLlib asks the first learner alone, which then waits for the others for ever.
+    RLlib asks the first learner alone, which then waits for the others for ever. Where one learner
+    fails all of them end, and the call raises (`LearnerManager`).
     """
 
     @override(LearnerGroup)
     def __init__(self, **kwargs: Any) -> None:
         try:
             super().__init__(**kwargs)
+            if self.is_remote:
+                places = ray.get([w.apply.remote(_place_of) for w in self._workers])
+                most = self.config.max_requests_in_flight_per_learner
+                self._worker_manager = LearnerManager(self._workers, places, most)
         except BaseException:
             for worker in getattr(self, "_workers", None) or []:
                 ray.kill(worker)  # else those that were built keep what they hold
@@ -69,6 +77,10 @@ class PrefixRFTLearnerGroup(LearnerGroup):
         self, path: str | Path | None = None, *, state: StateDict | None = None, **kwargs: Any
     ) -> str:
         return super().save_to_path(path, state=state or self.get_state(), **kwargs)
+
+
+def _place_of(learner: Learner) -> ActorPlace:
+    return place_here(f"learner {learner._learner_index}")
 
 
 def answers_in_order(results: Iterable[Any]) -> list[Any]:
