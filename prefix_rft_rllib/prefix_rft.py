@@ -39,6 +39,7 @@ from prefix_rft_rllib.envs.demonstrations.facts import DemonstrationFacts
 from prefix_rft_rllib.envs.problems import load_problem_set
 from prefix_rft_rllib.iterations.carried_over import CarriedOver
 from prefix_rft_rllib.iterations.credit import imitation_rows, learner_rows
+from prefix_rft_rllib.iterations.finite_steps import FiniteSteps
 from prefix_rft_rllib.iterations.groups import Group
 from prefix_rft_rllib.iterations.planning import IterationPlan
 from prefix_rft_rllib.iterations.sampling_ahead import GROUP_SOURCES, resampled
@@ -117,6 +118,7 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
         check_present_gpus(self.config, self.method)
         self._facts = DemonstrationFacts(self.problem_set)
         self._feedback = CarriedOver(self.method.stage_at(0))
+        self._finite_steps = FiniteSteps(self.config.max_nonfinite_steps)
         is_trial = self._storage is not None  # Tune's; `_trial_info` is lost in RLlib's configs
         directory = run_path(self.logdir, self._storage)
         self._recorder = RunRecorder(self.config, directory, self.problem_set, is_trial=is_trial)
@@ -239,6 +241,7 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
         token_values = {i: values for _, by_row in reports for i, values in by_row.items()}
         records = rollout_records(rows, token_values, iteration=self.iteration + 1)
         self._recorder.add_update(self.iteration + 1, records, minibatches=steps)
+        self._finite_steps.observe(self.iteration + 1, steps)
 
     def _update(
         self,

@@ -54,6 +54,7 @@ class PrefixRFTConfig(Settings):
         num_problems_per_iteration: int = NotProvided,
         num_problems_per_minibatch: int = NotProvided,
         max_resampling_rounds: int = NotProvided,
+        max_nonfinite_steps: int | None = NotProvided,
         max_weight_staleness: int = NotProvided,
         clip_param: float = NotProvided,
         clip_param_high: float | None = NotProvided,
@@ -91,6 +92,9 @@ class PrefixRFTConfig(Settings):
             max_resampling_rounds: How often, in an iteration, groups of equal rewards are replaced
                 by groups of other problems (DAPO, arXiv 2503.14476, Sec. 3.2); 0 for never. What is
                 still without signal after the last round stays. A whole number of at least 0.
+            max_nonfinite_steps: How many optimizer steps may be left out one after the other,
+                because loss or gradient is not finite, before the run ends with an error
+                (docs/faults.md). A whole number of at least 1, or None for no end.
             max_weight_staleness: Updates between the weights that sample an iteration and those
                 that its update starts from; 1 needs remote env runners (docs/pieces.md, "Sampling
                 ahead"). 0 (on-policy) or 1 (the next iteration is sampled during the update).

@@ -101,6 +101,13 @@ class TrainingSettings:
         "after the last round stays.",
         change="Where many problems are solved always or never, and sampling is cheap.",
     )
+    max_nonfinite_steps: int | None = setting(
+        10,
+        optional(whole(1), "for no end"),
+        "How many optimizer steps may be left out one after the other, because loss or gradient is "
+        "not finite, before the run ends with an error (docs/faults.md).",
+        change="Lower where an hour of such steps is expensive.",
+    )
     max_weight_staleness: int = setting(
         0,
         _STALENESS,

@@ -146,8 +146,9 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
             with self._parallelism.gradient_sync(self.module[DEFAULT_MODULE_ID], is_last=is_last):
                 loss += self._backward(columns, part, micro)
         self._report.add_minibatch_columns(columns, prepared)
-        grad_norm = self._optimizer_step()
-        self._record(rows, columns, prepared, loss=float(loss), grad_norm=grad_norm)
+        total_loss = float(self._collectives.sum_values(torch.tensor(float(loss))))
+        grad_norm = self._optimizer_step(total_loss)
+        self._record(rows, columns, prepared, loss=total_loss, grad_norm=grad_norm)
         return {}, {DEFAULT_MODULE_ID: loss}, {}
 
     def _microbatches(self, columns: TokenColumns, prepared: PreparedWeights) -> list[_Part]:
@@ -223,10 +224,10 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
             self._report.add(metrics.KL_TO_REFERENCE, kl.detach())
         return loss
 
-    def _optimizer_step(self) -> float:
-        """Clip and step, unless the gradient is not finite; returns its norm before clipping.
+    def _optimizer_step(self, loss: float) -> float:
+        """Clip and step, unless loss or gradient is not finite; returns its norm before clipping.
 
-        All learners hold the same gradient, so they step or leave out together.
+        All learners hold the same sum of losses and gradients: they step or leave out together.
         """
         gradients = {
             reference: parameter.grad
@@ -238,10 +239,12 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
         for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
             self._set_optimizer_lr(optimizer, self._lr())
         self._step += 1
-        if math.isfinite(norm):
+        if math.isfinite(norm) and math.isfinite(loss):
             self.apply_gradients(self.postprocess_gradients(gradients))
         else:
-            logger.warning("Gradient norm is %s: this optimizer step is left out.", norm)
+            logger.warning(
+                "Loss %s, gradient norm %s: this optimizer step is left out.", loss, norm
+            )
         return norm
 
     def _record(
@@ -261,7 +264,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
                 "objective": self._objective.name,
                 "minibatch": int(rows[row_data.MINIBATCH][0]),
                 "step": self._step - 1,
-                "loss": float(self._collectives.sum_values(torch.tensor(loss))),
+                "loss": loss,
                 "grad_norm": grad_norm,
                 "lr": lr,
             },

@@ -108,7 +108,7 @@ class UpdateReport:
             if rule.rule.region == "prefix":
                 self.global_sums[metrics.NUM_PREFIX_TOKENS] += rule.num_region_tokens
                 self.global_sums[metrics.NUM_KEPT_PREFIX_TOKENS] += rule.num_kept_tokens
-        is_finite = math.isfinite(record["grad_norm"])
+        is_finite = math.isfinite(record["grad_norm"]) and math.isfinite(record["loss"])
         self.global_sums[metrics.NUM_NONFINITE_STEPS] += not is_finite
 
     def add_rows(

@@ -120,10 +120,10 @@ def record_steps(learner):
     steps = []
     take_step = learner._optimizer_step
 
-    def recorded():
+    def recorded(loss):
         gradients = {n: p.grad.clone() for n, p in model_of(learner).named_parameters()}
         steps.append(Step(weights_of(learner), gradients))
-        steps[-1].norm = take_step()
+        steps[-1].norm = take_step(loss)
         return steps[-1].norm
 
     learner._optimizer_step = recorded

@@ -120,6 +120,22 @@ def test_a_step_with_a_gradient_that_is_not_finite_is_left_out(tiny_config, valu
     assert_same(weights_of(learner), weights_of(other), tolerance=0)
 
 
+def test_a_step_with_a_loss_that_is_not_finite_is_left_out(tiny_config, monkeypatch):
+    learner = build_learner(tiny_config)
+    right_loss = prefix_rft_torch_learner.policy_loss
+
+    def infinite_loss(*args, **kwargs):
+        terms = right_loss(*args, **kwargs)
+        return terms._replace(loss=terms.loss + math.inf)  # its gradient is finite
+
+    before = weights_of(learner)
+    monkeypatch.setattr(prefix_rft_torch_learner, "policy_loss", infinite_loss)
+    results = update(learner, two_groups())
+    assert results[metrics.NUM_NONFINITE_STEPS] == 1
+    assert math.isfinite(learner.take_report()[0][0]["grad_norm"])
+    assert all(torch.equal(weight, before[name]) for name, weight in weights_of(learner).items())
+
+
 def test_the_learning_rate_is_a_function_of_the_optimizer_step(tiny_config):
     tiny_config.training(lr=0.01, lr_warmup_steps=3, lr_schedule="cosine", lr_schedule_steps=12)
     schedule = {"lr": 0.01, "schedule": "cosine", "num_warmup_steps": 3, "num_steps": 12}
