@@ -110,6 +110,17 @@ IMPORTANCE_WEIGHT_TRUNCATED_FRACTION = "importance_weight_truncated_fraction"
 KL_TO_REFERENCE = "kl_to_reference"
 """Mean k3 estimate of KL(pi || initial model) at sampled tokens, nats; if `kl_coeff` > 0."""
 
+# --- Faults: what failed in the iteration and was mended, under `faults/` (docs/faults.md). ------
+FAULTS = "faults"
+
+NUM_ENV_RUNNERS_LOST = "num_env_runners_lost"
+"""Env runners whose process ended, or that raised, while they were asked for something."""
+NUM_ENV_RUNNERS_SILENT = "num_env_runners_silent"
+"""Env runners that were ended because they did not answer in time (`sample_timeout_s`)."""
+NUM_ROLLOUTS_SAMPLED_AGAIN = "num_rollouts_sampled_again"
+"""Rollouts that were lost with an env runner, evaluations' too; trained on once all the same."""
+FAULT_METRICS = (NUM_ENV_RUNNERS_LOST, NUM_ENV_RUNNERS_SILENT, NUM_ROLLOUTS_SAMPLED_AGAIN)
+
 # --- A separate step on demonstrations of failed problems, under `imitation_step/`. --------------
 # With `loss`, `grad_norm` and `lr` as above; absent in iterations without such a step.
 IMITATION_STEP = "imitation_step"

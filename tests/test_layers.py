@@ -51,7 +51,8 @@ RULES = {
         {"huggingface_hub", "numpy", "peft", "safetensors", "torch", "transformers"},
     ),
     "rollouts": Rule(
-        {"basics", "metrics", "engines", "envs", "core", "models"}, {"gymnasium", "numpy", "ray"}
+        {"basics", "metrics", "processes", "engines", "envs", "core", "models"},
+        {"gymnasium", "numpy", "ray"},
     ),
     "learners": Rule(
         {"basics", "metrics", "processes", "core", "models", "rollouts"},

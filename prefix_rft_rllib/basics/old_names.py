@@ -213,6 +213,7 @@ _NAMES_IN = {
         "USER_SETTINGS": "basics.ray_token:USER_SETTINGS",
         "provide_token": "basics.ray_token:provide_token",
     },
+    "rollout_sampling": {"KILL_TIMEOUT_S": "processes.killing:KILL_TIMEOUT_S"},
     "samplers": {"OneAhead": "SamplingAhead", "Sampler": "GroupSource"},
     "shared_inputs": {"with_shared_inputs": "transfers.input_sharing:with_shared_inputs"},
     "torch.distributed_pool": {

@@ -2,19 +2,24 @@
 
 import itertools
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
+from prefix_rft_rllib.metrics import NUM_ROLLOUTS_SAMPLED_AGAIN
+from prefix_rft_rllib.processes.killing import kill_actors
 from prefix_rft_rllib.rollouts import row_data
+from prefix_rft_rllib.rollouts.dealing import deal
+from prefix_rft_rllib.rollouts.failed_env_runners import FailedEnvRunners, place_of
 from prefix_rft_rllib.rollouts.sampling import AS_SET, Sampling
 
 logger = logging.getLogger(__name__)
@@ -23,8 +28,10 @@ NUM_SAMPLING_ROUNDS = 3
 """How often rollouts lost with a failed env runner are sampled again."""
 RESTART_TIMEOUT_S = 180.0
 """How long to wait for a restarted env runner when none is left, seconds."""
-KILL_TIMEOUT_S = 10.0
-"""How long a process may take to end, seconds."""
+SYNC_TIMEOUT_S = 1800.0
+"""How long env runners that sample nothing may take for new weights, seconds."""
+SILENCE_SAID_S = 600.0
+"""How often env runners that have not answered are named, seconds."""
 
 T = TypeVar("T")
 Answers = Sequence[tuple[list[SingleAgentEpisode], Any]]
@@ -84,6 +91,7 @@ class EnvRunners:
         self._group = group
         self.metrics = metrics
         self.sample_timeout_s = sample_timeout_s
+        self._failed = FailedEnvRunners(metrics)
         self._may_restart = may_restart
         self._restore = restore
         self._refresh_weights = refresh_weights
@@ -92,6 +100,11 @@ class EnvRunners:
     def is_local(self) -> bool:
         """Whether the one env runner is in this process."""
         return self._group.num_remote_env_runners() == 0
+
+    @property
+    def _manager(self) -> FaultTolerantActorManager:
+        """RLlib's calls of remote env runners: its group drops what those raise."""
+        return self._group._worker_manager
 
     @property
     def healthy_ids(self) -> list[int]:
@@ -139,9 +152,7 @@ class EnvRunners:
         Raises:
             RuntimeError: If all env runners have failed and none comes back.
         """
-        if not self.healthy_ids:
-            self._wait_for_one()
-        runner_ids = self.healthy_ids
+        runner_ids = self._present_ids()
         shares = deal(rollouts, len(runner_ids))
         busy = {i: share for i, share in zip(runner_ids, shares, strict=True) if share}
         # A tag of its own: RLlib drops calls where too many of one tag are under way.
@@ -185,14 +196,21 @@ class EnvRunners:
     def set_state(self, state: dict[str, Any]) -> None:
         """Give all healthy env runners a state, and wait until they have it.
 
+        Those that fail, or do not answer within `SYNC_TIMEOUT_S`, are replaced; new ones are given
+        the newest weights before they sample.
+
         Args:
             state: What `TokenEnvRunner.set_state` takes.
         """
         if self.is_local:
             self._group.local_env_runner.set_state(state)
-        else:
-            kwargs = {"state": state}
-            self._group.foreach_env_runner("set_state", kwargs=kwargs, local_env_runner=False)
+            return
+        asked = self.healthy_ids
+        results = self._manager.foreach_actor(
+            "set_state", kwargs={"state": state}, timeout_seconds=SYNC_TIMEOUT_S
+        )
+        self._failed.note_failures(results)
+        self._end_silent(asked, {result.actor_id for result in results}, SYNC_TIMEOUT_S)
 
     def handles(self, runner_ids: Sequence[int]) -> list[Any]:
         """Ray's actor handles of remote env runners.
@@ -200,7 +218,7 @@ class EnvRunners:
         Args:
             runner_ids: RLlib's numbers of them.
         """
-        actors = self._group._worker_manager.actors()
+        actors = self._manager.actors()
         return [actors[runner_id] for runner_id in runner_ids]
 
     def end(self, runner_ids: Sequence[int]) -> None:
@@ -210,12 +228,9 @@ class EnvRunners:
             runner_ids: RLlib's numbers of them.
         """
         actors = self.handles(runner_ids)
-        # `ray.kill` does not wait: these calls end with the processes, which answer nothing more.
-        ends = [actor.apply.remote(_outlast_a_kill) for actor in actors]
-        for runner_id, actor in zip(runner_ids, actors, strict=True):
-            self._group._worker_manager.set_actor_state(runner_id, healthy=False)
-            ray.kill(actor, no_restart=not self._may_restart)
-        ray.wait(ends, num_returns=len(ends), timeout=2 * KILL_TIMEOUT_S)
+        for runner_id in runner_ids:
+            self._manager.set_actor_state(runner_id, healthy=False)
+        kill_actors(actors, may_restart=self._may_restart)
 
     def _complete(
         self,
@@ -225,10 +240,12 @@ class EnvRunners:
     ) -> list[SingleAgentEpisode]:
         """Sample in rounds until there is an episode for every rollout."""
         finished: dict[tuple[int, int], SingleAgentEpisode] = {}
-        for sample in rounds:
+        self._failed.start_call()
+        for number, sample in enumerate(rounds):
             missing = [r for r in rollouts if (r.group_id, r.member) not in finished]
             if not missing:
                 break
+            self._failed.count(NUM_ROLLOUTS_SAMPLED_AGAIN, len(missing) if number else 0)
             for episodes, runner_metrics in sample(missing):
                 if key is not None:
                     self.metrics.aggregate([runner_metrics], key=key)
@@ -237,10 +254,10 @@ class EnvRunners:
                     finished[rollout.group_id, rollout.member] = episode
         lost = len(rollouts) - len(finished)
         if lost:
+            reasons = "".join(f"\n{line}" for line in self._failed.recent)
             raise RuntimeError(
                 f"{lost} of {len(rollouts)} rollouts could not be sampled in "
-                f"{NUM_SAMPLING_ROUNDS} rounds: the env runners failed each time. Their logs have "
-                "the reason; with `num_env_runners=0` the error is raised here."
+                f"{NUM_SAMPLING_ROUNDS} rounds: the env runners failed each time.{reasons}"
             )
         return [finished[rollout.group_id, rollout.member] for rollout in rollouts]
 
@@ -253,21 +270,62 @@ class EnvRunners:
 
     def _answers(self, in_flight: RolloutsInFlight) -> Answers:
         """Wait for rollouts as long as `sample_timeout_s` allows; those that came."""
-        answers = self._group.fetch_ready_async_reqs(
-            tags=in_flight.tag, timeout_seconds=self.sample_timeout_s
-        )
-        answered = {runner_id for runner_id, _ in answers}
-        healthy = set(self.healthy_ids)
-        silent = [i for i in in_flight.runner_ids if i in healthy - answered]
-        if silent:
-            logger.error(
-                "Env runners %s did not answer within `sample_timeout_s` (%s s). Their processes "
-                "are ended and their rollouts sampled again.",
-                silent,
-                self.sample_timeout_s,
+        started = time.monotonic()
+        answers: list[Any] = []
+        answered: set[int] = set()
+        while True:
+            waited = time.monotonic() - started
+            left = math.inf if self.sample_timeout_s is None else self.sample_timeout_s - waited
+            limit = min(left, SILENCE_SAID_S)
+            results = self._manager.fetch_ready_async_reqs(
+                tags=in_flight.tag, timeout_seconds=max(0.0, limit)
             )
+            self._failed.note_failures(results)
+            answers += [result.get() for result in results if result.ok]
+            answered |= {result.actor_id for result in results}
+            silent = [i for i in self._healthy(in_flight.runner_ids) if i not in answered]
+            is_over = time.monotonic() - started - waited < limit  # nothing is under way
+            if not silent or is_over or limit == left:
+                break
+            logger.warning(
+                "No answer for %d s: %s. They may be busy, or generation or a verifier of your own "
+                "hangs: config.env_runners(sample_timeout_s=...) ends those that take longer.",
+                time.monotonic() - started,
+                self._failed.named(silent),
+            )
+        self._end_silent(in_flight.runner_ids, answered, self.sample_timeout_s)
+        return answers
+
+    def _end_silent(
+        self, asked: Sequence[int], answered: Collection[int], limit_s: float | None
+    ) -> None:
+        """End the processes of healthy env runners that were asked and have not answered."""
+        silent = [i for i in self._healthy(asked) if i not in answered]
+        if silent:
+            self._failed.note_silent(silent, limit_s)
             self.end(silent)
-        return [answer for _, answer in answers]
+
+    def _healthy(self, runner_ids: Sequence[int]) -> list[int]:
+        healthy = set(self.healthy_ids)
+        return [runner_id for runner_id in runner_ids if runner_id in healthy]
+
+    def _present_ids(self) -> list[int]:
+        """Healthy env runners, whose places are known; waits for one if there is none.
+
+        Raises:
+            RuntimeError: If none comes back in time.
+        """
+        while True:
+            if not self.healthy_ids:
+                self._wait_for_one()
+            unknown = self._failed.without_place(self.healthy_ids)
+            if unknown:
+                results = self._manager.foreach_actor(
+                    place_of, remote_actor_ids=unknown, timeout_seconds=SYNC_TIMEOUT_S
+                )
+                self._failed.note_places(results)
+            if self.healthy_ids:
+                return self.healthy_ids
 
     def _wait_for_one(self) -> None:
         """All env runners have failed: wait until Ray has restarted one, and give it the weights.
@@ -278,32 +336,10 @@ class EnvRunners:
         deadline = time.monotonic() + RESTART_TIMEOUT_S
         while not self._restore(self._group):
             if time.monotonic() > deadline:
+                reasons = "".join(f"\n{line}" for line in self._failed.recent)
                 raise RuntimeError(
-                    f"All env runners have failed and none came back within {RESTART_TIMEOUT_S} s. "
-                    "Their logs have the reason; with `num_env_runners=0` the error is raised here."
+                    "All env runners have failed and none came back within "
+                    f"{RESTART_TIMEOUT_S} s.{reasons}"
                 )
             time.sleep(1.0)
         self._refresh_weights()
-
-
-def deal(rollouts: Sequence[PlannedRollout], num_shares: int) -> list[list[PlannedRollout]]:
-    """Deal whole groups to env runners in turn.
-
-    Args:
-        rollouts: The plan.
-        num_shares: How many env runners there are, at least 1.
-
-    Returns:
-        Each env runner's rollouts, in the plan's order; empty if there are fewer groups.
-    """
-    groups: dict[int, list[PlannedRollout]] = {}
-    for rollout in rollouts:
-        groups.setdefault(rollout.group_id, []).append(rollout)
-    shares: list[list[PlannedRollout]] = [[] for _ in range(num_shares)]
-    for number, group in enumerate(groups.values()):
-        shares[number % num_shares] += group
-    return shares
-
-
-def _outlast_a_kill(env_runner: Any) -> None:
-    time.sleep(KILL_TIMEOUT_S)

@@ -4,7 +4,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -86,10 +85,10 @@ class TokenEnvRunner(EnvRunner, Checkpointable):
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a function for the driver: RLlib's way into a remote env runner.
 
-        RLlib ends the process in good order if the function raises, so that Ray starts a new one.
-        One whose engine is broken is ended at once: a thread that hangs would keep it alive.
+        As in RLlib the process ends if the function raises, so that Ray starts a new one. The
+        driver gets the cause, and a thread that hangs in an engine does not keep the process alive.
         """
-        return super().apply(partial(call_or_end_process, func), *args, **kwargs)
+        return call_or_end_process(func, self, *args, **kwargs)
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:

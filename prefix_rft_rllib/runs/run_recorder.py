@@ -135,6 +135,7 @@ class RunRecorder:
             metrics.ROLLOUTS: result.get(metrics.ROLLOUTS, {}),
             metrics.LEARNER: {k: v for k, v in learner.items() if k in metrics.LEARNER_METRICS},
             metrics.IMITATION_STEP: result.get(metrics.IMITATION_STEP, {}),
+            metrics.FAULTS: result.get(metrics.FAULTS, {}),
             metrics.TIME: times,
         }
         row = metrics.flatten(tree)

@@ -1,13 +1,18 @@
 """Env runners whose engine is broken, or that hang, are replaced, and the run is the same."""
 
 import os
+import re
+import signal
 import threading
 import time
 
 import pytest
+import torch
 
+from prefix_rft_rllib import metrics
 from prefix_rft_rllib.engines import EngineBrokenError
 from prefix_rft_rllib.rollouts import env_runners
+from prefix_rft_rllib.runs.run_directory import read_metrics
 from tests.algorithm_runs import assert_close, assert_same_rollouts, numbers_of
 
 pytest_plugins = ("tests.algorithm_fixtures",)
@@ -78,6 +83,74 @@ def test_a_runner_with_a_broken_engine_is_replaced(algo, run):
     assert after[0] not in before
     assert after[1] == before[1]
     assert_close(numbers_of(algo.train()), run.numbers[3])
+
+
+def run_out_of_memory(*args, **kwargs) -> None:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def be_killed(*args, **kwargs) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang_in_the_verifier(*args, **kwargs) -> None:
+    threading.Event().wait()
+
+
+def faults_of(result) -> list[float]:
+    return [result[metrics.FAULTS][name] for name in metrics.FAULT_METRICS]
+
+
+def test_a_runner_out_of_memory_is_replaced_and_its_error_is_said(algo, run, caplog):
+    """The eight rollouts of its two groups are sampled again, and trained on once."""
+    (pid, _) = pids(algo)
+    on_runner(algo, 1, lambda runner: setattr(runner.engine, "generate_stream", run_out_of_memory))
+    result = algo.train()
+    assert_close(numbers_of(result), run.numbers[2])
+    assert_same_rollouts(algo.config.run_dir, 2, run)
+    assert faults_of(result) == [1, 0, 8]
+    row = read_metrics(algo.config.run_dir)[-1]
+    assert row["faults/num_rollouts_sampled_again"] == 8
+    (said,) = [r.getMessage() for r in caplog.records if "failed_env_runners" in r.pathname]
+    assert said.startswith("env runner 1 (actor ") and f", process {pid} on node " in said
+    assert re.search(r"\.err\): (its process has ended|it cannot be reached): ", said)
+    assert "It raised OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "faults"),
+    [
+        ("engine.generate_stream", [1, 0, 8]),
+        ("_play", [1, 0, 8]),
+        ("engine.load_weights", [1, 0, 0]),
+    ],
+    ids=["sampling", "verifying", "syncing"],
+)
+def test_a_runner_killed_anywhere_changes_nothing(algo, run, place, faults):
+    def inject(runner):
+        *path, name = place.split(".")
+        owner = runner.engine if path else runner
+        setattr(owner, name, be_killed)
+
+    on_runner(algo, 1, inject)
+    started = time.monotonic()
+    result = algo.train()
+    assert_close(numbers_of(result), run.numbers[2])
+    assert_same_rollouts(algo.config.run_dir, 2, run)
+    assert faults_of(result) == faults
+    print(f"killed in {place}: {time.monotonic() - started:.1f} s")
+    assert_close(numbers_of(algo.train()), run.numbers[3])
+
+
+@pytest.mark.slow
+def test_a_verifier_that_hangs_is_ended_with_its_runner(algo, run, monkeypatch, caplog):
+    monkeypatch.setattr(algo.env_runners, "sample_timeout_s", 10.0)
+    on_runner(algo, 1, lambda runner: setattr(runner, "_play", hang_in_the_verifier))
+    result = algo.train()
+    assert_close(numbers_of(result), run.numbers[2])
+    assert faults_of(result) == [0, 1, 8]
+    assert "no answer within 10.0 s. Ray starts a new one" in caplog.text
 
 
 def test_an_engine_that_breaks_while_it_takes_weights_is_replaced(algo, run):

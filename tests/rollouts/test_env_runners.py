@@ -1,13 +1,17 @@
 """The driver's handle on the env runners, over env runners that are made up."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
+from ray.rllib.utils.actor_manager import RemoteCallResults, ResultOrError
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from prefix_rft_rllib import metrics
 from prefix_rft_rllib.core.prefix_sampling import PlannedRollout
 from prefix_rft_rllib.rollouts import env_runners, row_data
-from prefix_rft_rllib.rollouts.env_runners import EnvRunners, deal
+from prefix_rft_rllib.rollouts.dealing import deal
+from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.row_data import build_episode
 from prefix_rft_rllib.rollouts.sampling import Sampling
 
@@ -39,12 +43,24 @@ def answer(rollouts) -> tuple[list, dict]:
     return episodes[::-1], logger.reduce()
 
 
+def results_of(answers: dict[int, object]) -> RemoteCallResults:
+    """RLlib's results of a call, by number of the env runner; an exception is a failed one."""
+    results = RemoteCallResults()
+    for number, value in answers.items():
+        is_error = isinstance(value, Exception)
+        outcome = ResultOrError(error=value) if is_error else ResultOrError(result=value)
+        results.add_result(number, outcome, None)
+    return results
+
+
 class RemoteGroup:
-    """RLlib's group of remote env runners; those that are lost answer no call."""
+    """RLlib's group of remote env runners, and its manager; those that are lost fail every call."""
 
     def __init__(self, healthy: list[int]):
+        self._worker_manager = self
         self.healthy = healthy
         self.lost: set[int] = set()
+        self.given: list[dict[int, object]] = []
         self.calls: list[tuple[dict[int, list], float | None]] = []
         self.waiting: dict[str, dict[int, list]] = {}
 
@@ -62,10 +78,25 @@ class RemoteGroup:
         self.calls.append((self.waiting[tag], temperature))
 
     def fetch_ready_async_reqs(self, *, tags, timeout_seconds):
-        assert timeout_seconds == 5.0
+        assert timeout_seconds == pytest.approx(5.0, abs=1.0)
         shares = self.waiting.pop(tags)
+        return self._results({i: answer(share) for i, share in shares.items()})
+
+    def foreach_actor(self, func, *, kwargs=None, remote_actor_ids=None, timeout_seconds):
+        assert timeout_seconds == env_runners.SYNC_TIMEOUT_S
+        asked = remote_actor_ids or self.healthy
+        if func == "set_state":
+            self.given.append(dict.fromkeys(asked, kwargs["state"]))
+        return self._results({i: f"env runner {i} on node n, log l{i}" for i in asked})
+
+    def _results(self, answers):
         self.healthy = [i for i in self.healthy if i not in self.lost]
-        return [(i, answer(share)) for i, share in shares.items() if i not in self.lost]
+        error = RuntimeError("out of order")
+        return results_of({i: error if i in self.lost else a for i, a in answers.items()})
+
+
+def faults_of(runners) -> dict[str, float]:
+    return {n: runners.metrics.peek((metrics.FAULTS, n)) for n in metrics.FAULT_METRICS}
 
 
 class LocalGroup:
@@ -153,10 +184,10 @@ def test_episodes_come_in_the_order_of_the_plan_and_metrics_under_the_key(runner
 def test_without_a_key_the_metrics_are_left_out(runners_of):
     runners = runners_of(RemoteGroup([1, 2]))
     runners.sample(PLAN)
-    assert runners.metrics.reduce() == {}
+    assert list(runners.metrics.reduce()) == [metrics.FAULTS]
 
 
-def test_a_lost_env_runners_rollouts_go_to_the_others(runners_of):
+def test_a_lost_env_runners_rollouts_go_to_the_others(runners_of, caplog):
     group = RemoteGroup([1, 2])
     runners = runners_of(group)
     in_flight = runners.start(PLAN, sampling=Sampling(temperature=0.5))
@@ -169,6 +200,13 @@ def test_a_lost_env_runners_rollouts_go_to_the_others(runners_of):
     }
     assert temperature == 0.5
     assert runners.metrics.peek(("here", "num_sampled")) == 2 + 4
+    assert faults_of(runners) == {
+        metrics.NUM_ENV_RUNNERS_LOST: 1,
+        metrics.NUM_ENV_RUNNERS_SILENT: 0,
+        metrics.NUM_ROLLOUTS_SAMPLED_AGAIN: 4,
+    }
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("env runner 1 on node n, log l1: RuntimeError: out of order. ")
 
 
 def test_a_silent_env_runner_is_ended_and_a_failed_one_is_not(runners_of, monkeypatch):
@@ -178,13 +216,50 @@ def test_a_silent_env_runner_is_ended_and_a_failed_one_is_not(runners_of, monkey
     monkeypatch.setattr(runners, "end", ended.extend)
     group.lost = {3}
     answers = group.fetch_ready_async_reqs
-    monkeypatch.setattr(
-        group,
-        "fetch_ready_async_reqs",
-        lambda **kwargs: [pair for pair in answers(**kwargs) if pair[0] != 2 or ended],
-    )
+
+    def without_the_second(**kwargs):
+        results = answers(**kwargs).result_or_errors
+        left = RemoteCallResults()
+        left.result_or_errors = [r for r in results if r.actor_id != 2 or ended]
+        return left
+
+    monkeypatch.setattr(group, "fetch_ready_async_reqs", without_the_second)
     assert members_of(runners.sample(PLAN)) == members(PLAN)
     assert ended == [2]
+    assert faults_of(runners)[metrics.NUM_ENV_RUNNERS_SILENT] == 1
+    assert faults_of(runners)[metrics.NUM_ENV_RUNNERS_LOST] == 1
+    assert faults_of(runners)[metrics.NUM_ROLLOUTS_SAMPLED_AGAIN] == 2  # the third was lost before
+
+
+def test_silent_env_runners_are_named_while_the_driver_waits(runners_of, monkeypatch, caplog):
+    group = RemoteGroup([1, 2])
+    runners = runners_of(group)
+    runners.sample_timeout_s = None
+    monkeypatch.setattr(env_runners, "SILENCE_SAID_S", 0.1)
+    answers, empty = group.fetch_ready_async_reqs, [RemoteCallResults(), RemoteCallResults()]
+    monkeypatch.setattr(group, "foreach_actor", lambda *args, **kwargs: results_of({}))
+
+    def late(*, tags, timeout_seconds):
+        assert timeout_seconds == pytest.approx(0.1)
+        time.sleep(timeout_seconds)
+        return empty.pop() if empty else answers(tags=tags, timeout_seconds=5.0)
+
+    monkeypatch.setattr(group, "fetch_ready_async_reqs", late)
+    assert members_of(runners.sample(PLAN)) == members(PLAN)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert all("env runner 1; env runner 2. They may be busy" in line for line in said)
+
+
+def test_an_error_names_what_the_env_runners_failed_of(runners_of, monkeypatch):
+    group = RemoteGroup([1, 2])
+    monkeypatch.setattr(group, "foreach_actor", lambda *args, **kwargs: results_of({}))
+    group.lost = {1, 2}
+    with pytest.raises(RuntimeError, match=r"6 of 6 rollouts could not be sampled") as caught:
+        runners_of(group, [[1], [1]]).sample(PLAN)
+    # Both in the first round, the one that came back in the two others.
+    lines = str(caught.value).splitlines()[1:]
+    assert lines == [f"env runner {i}: RuntimeError: out of order" for i in (1, 2, 1, 1)]
 
 
 def test_without_any_env_runner_one_is_waited_for_and_given_the_weights(
@@ -229,9 +304,18 @@ def test_a_state_goes_to_the_local_env_runner_or_to_all_remote_ones(runners_of):
     runners = runners_of(local)
     assert runners.is_local
     runners.set_state({"a": 1})
-    remote = SimpleNamespace(
-        num_remote_env_runners=lambda: 2,
-        foreach_env_runner=lambda func, *, kwargs, local_env_runner: given.append((func, kwargs)),
-    )
+    remote = RemoteGroup([1, 2])
     runners_of(remote).set_state({"b": 2})
-    assert given == [("local", {"a": 1}), ("set_state", {"state": {"b": 2}})]
+    assert given == [("local", {"a": 1})]
+    assert remote.given == [{1: {"b": 2}, 2: {"b": 2}}]
+
+
+def test_an_env_runner_that_never_takes_its_weights_is_ended(runners_of, monkeypatch):
+    group = RemoteGroup([1, 2])
+    runners = runners_of(group)
+    ended = []
+    monkeypatch.setattr(runners, "end", ended.extend)
+    monkeypatch.setattr(group, "foreach_actor", lambda *args, **kwargs: results_of({2: None}))
+    runners.set_state({"c": 3})
+    assert ended == [1]
+    assert runners.metrics.peek((metrics.FAULTS, metrics.NUM_ENV_RUNNERS_SILENT)) == 1

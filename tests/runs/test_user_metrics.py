@@ -10,7 +10,7 @@ from tests.run_records import scalars_of
 from tests.small_configs import HELD_OUT
 
 pytest_plugins = ("tests.algorithm_fixtures",)
-OWN = ("rollouts/", "learner/", "time/", "evaluation/new/")
+OWN = ("rollouts/", "learner/", "faults/", "time/", "evaluation/new/")
 
 
 def test_rllibs_numbers_are_told_from_those_of_the_user():
