@@ -1,14 +1,15 @@
 """What the run directory keeps of one rollout, and its JSON form."""
 
+import contextlib
 import dataclasses
 import gzip
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
@@ -219,13 +220,34 @@ def write_rollouts_file(path: Path, records: Sequence[RolloutRecord]) -> None:
         path: The file, `.jsonl.gz`.
         records: One line each. Equal records give equal bytes.
     """
+    # Level 1 takes a sixth of the default's time for an eighth more bytes.
+    with (
+        written_in_one_step(path) as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
+    ):
+        for record in records:
+            compressed.write(f"{record.to_json()}\n".encode("ascii"))
+
+
+@contextlib.contextmanager
+def written_in_one_step(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of another when it is complete.
+
+    Args:
+        path: Other processes see the old file there or the new one. On an error the old one stays,
+            and nothing of the new one is left.
+
+    Yields:
+        The new file, open for writing.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        # Level 1 takes a sixth of the default's time for an eighth more bytes.
-        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed:
-            for record in records:
-                compressed.write(f"{record.to_json()}\n".encode("ascii"))
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_rollouts(path: str | os.PathLike[str]) -> list[RolloutRecord]:

@@ -28,6 +28,7 @@ from prefix_rft_rllib.runs.rollout_records import (
     number_from_json,
     read_rollouts,
     write_rollouts_file,
+    written_in_one_step,
 )
 from prefix_rft_rllib.runs.tensorboard_events import TensorBoardEvents, remove_events_after
 
@@ -309,16 +310,21 @@ def _trim(path: Path, iteration: int) -> int:
 
 def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     lines = [json.dumps(json_value(row), allow_nan=False) for row in rows]
+    left = memoryview("".join(f"{line}\n" for line in lines).encode("ascii"))
     # In one write, so that a killed process leaves at most one half-written line.
-    with open(path, "ab") as file:
-        file.write("".join(f"{line}\n" for line in lines).encode("ascii"))
+    with open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            while left:  # a full disk takes a part, and raises at the next attempt
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _replace(path: Path, lines: Sequence[bytes]) -> None:
     """Write a file in one step: other processes see the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
+    with written_in_one_step(path) as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -1,7 +1,10 @@
 """What the user sees of a run: one line per iteration, the run directory."""
 
+import contextlib
 import logging
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +99,9 @@ class RunRecorder:
             records: Its logged rollouts.
             minibatches: What each optimizer step did.
         """
-        self._run.write_rollouts(iteration, records, tokenizer=self._problem_set.tokenizer)
-        self._run.write_minibatches(iteration, minibatches)
+        with self._writing(iteration):
+            self._run.write_rollouts(iteration, records, tokenizer=self._problem_set.tokenizer)
+            self._run.write_minibatches(iteration, minibatches)
 
     def add_result(self, result: dict[str, Any]) -> None:
         """Write and print the metrics of one iteration.
@@ -106,7 +110,8 @@ class RunRecorder:
             result: RLlib's result of the iteration.
         """
         row = self._flat_row(result)
-        self._run.write_metrics(result["training_iteration"], row)
+        with self._writing(result["training_iteration"]):
+            self._run.write_metrics(result["training_iteration"], row)
         if self._table is not None:
             self._table.print_row(result["training_iteration"], row)
 
@@ -117,6 +122,20 @@ class RunRecorder:
     def close(self) -> None:
         """Close all files."""
         self._run.close()
+
+    @contextlib.contextmanager
+    def _writing(self, iteration: int) -> Iterator[None]:
+        """Name the directory in errors of the disk, and what is lost."""
+        try:
+            yield
+        except OSError as error:
+            free = shutil.disk_usage(self._directory).free / 2**20
+            raise OSError(
+                error.errno,
+                f"The run directory {self._directory} cannot be written: {error}. {free:.0f} MiB "
+                f"are free there. Iteration {iteration} is not recorded as a whole. Make room, and "
+                "go on from the newest checkpoint",
+            ) from error
 
     def _flat_row(self, result: dict[str, Any]) -> dict[str, float | int]:
         """The metrics of `metrics.py` in a result, and what the user's callbacks have added."""
