@@ -55,7 +55,6 @@ from prefix_rft_rllib.runs.rollout_report import (
     rollout_metrics,
     rollout_records,
 )
-from prefix_rft_rllib.runs.run_directory import usable_directory
 from prefix_rft_rllib.runs.run_recorder import RunRecorder, run_path
 from prefix_rft_rllib.settings.placement_checks import (
     check_known_placement,
@@ -157,25 +156,12 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
             plan = self._plan(self.iteration)  # stage, problems, prefixes, demonstration rows
             self._feedback = plan.feedback
             groups = self._sample_groups(plan)  # reset, roll out, reward
+            self._begin_update()  # from here on a signal waits until the iteration is complete
             self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
             with engines_asleep(self.config, self.learner_group, self.env_runners):
                 self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
             self._sampler.finish()
             self.sync_weights()  # new weights to the env runners
-
-    @override(Algorithm)
-    def _setup_logdir(self) -> None:
-        """Keep the log directory in `run_dir`: RLlib's place is in a home that may be read-only."""
-        if self._storage is None and self.config.run_dir is not None:
-            self._logdir = str(usable_directory(self.config.run_dir))
-            return
-        try:
-            super()._setup_logdir()
-        except OSError as error:
-            raise ValueError(
-                f"`run_dir` is not set, and RLlib's own place cannot be written: {error}. Use "
-                "config.reporting(run_dir='...')."
-            ) from error
 
     def _plan(self, iteration: int) -> IterationPlan:
         """The plan of an iteration after the rewards that are known; a new stage starts anew."""
@@ -299,12 +285,6 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
             self._sampler.set_state(None)  # rollouts of the weights before the restore
         self.sync_weights()
         self._recorder.reopen(self.iteration)
-
-    @override(Algorithm)
-    def cleanup(self) -> None:
-        super().cleanup()
-        if hasattr(self, "_recorder"):
-            self._recorder.close()
 
     @override(Algorithm)
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> RLModule | None:

@@ -71,12 +71,13 @@ RULES = {
         {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings"}, {"ray"}
     ),
     "transfers": Rule(
-        {"basics", "engines", "envs", "methods", "models", "rollouts", "learners", "settings"}
-        | {"evaluation"},
+        {"basics", "processes", "engines", "envs", "methods", "models", "rollouts", "learners"}
+        | {"settings", "evaluation"},
         {"ray", "torch"},
     ),
     "runs": Rule(
-        {"basics", "metrics", "envs", "core", "methods", "rollouts", "settings", "iterations"},
+        {"basics", "metrics", "processes", "envs", "core", "methods", "rollouts", "settings"}
+        | {"iterations"},
         {"numpy", "pyarrow", "ray", "tensorboard", "torch"},
     ),
     "reports": Rule({"basics", "metrics", "runs"}, set()),

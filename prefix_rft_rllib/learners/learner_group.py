@@ -1,5 +1,6 @@
 """RLlib's group of learners, with the calls in which all of them must take part."""
 
+import sys
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +38,11 @@ class PrefixRFTLearnerGroup(LearnerGroup):
             for worker in getattr(self, "_workers", None) or []:
                 ray.kill(worker)  # else those that were built keep what they hold
             raise
+
+    def __del__(self) -> None:
+        """Shut down, unless the program ends: Ray then ends all actors, and cannot be called."""
+        if not sys.is_finalizing():
+            super().__del__()
 
     def first_learner(self, function: Callable[[Learner], T]) -> T:
         """Call a function with the first learner, where that learner is.

@@ -33,6 +33,11 @@ class ActorPlace:
         )
 
 
+def is_actor() -> bool:
+    """Whether this process is an actor of Ray, not a driver."""
+    return ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
+
+
 def place_here(name: str) -> ActorPlace:
     """The place of the calling process.
 

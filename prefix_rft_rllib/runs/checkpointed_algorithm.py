@@ -28,7 +28,7 @@ from prefix_rft_rllib.runs.checkpoints import (
     versions,
 )
 from prefix_rft_rllib.runs.one_writer import OneWriter
-from prefix_rft_rllib.runs.run_recorder import RunRecorder
+from prefix_rft_rllib.runs.recorded_algorithm import RecordedAlgorithm
 from prefix_rft_rllib.settings.fingerprint import differences, fingerprint
 from prefix_rft_rllib.settings.saved_settings import saved_settings
 from prefix_rft_rllib.settings.settings import Settings
@@ -36,13 +36,11 @@ from prefix_rft_rllib.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-class CheckpointedAlgorithm(Algorithm):
+class CheckpointedAlgorithm(RecordedAlgorithm):
     """Part of `PrefixRFT`: how its checkpoints are written, checked, restored and found."""
 
-    config: Settings
     method: Method
     problem_set: ProblemSet
-    _recorder: RunRecorder
     _time_total: float
 
     @cached_property
@@ -246,9 +244,17 @@ class CheckpointedAlgorithm(Algorithm):
     @override(Algorithm)
     def log_result(self, result: dict[str, Any]) -> None:
         super().log_result(result)
-        self._recorder.add_result(result)
         if self.config.every and self.iteration % self.config.every == 0:
             self.save_to_run_dir()
+
+    @override(RecordedAlgorithm)
+    def _before_end(self) -> None:
+        """With `every`, a run that a signal ends leaves a checkpoint of its last iteration."""
+        if self.config.every and self.iteration and not self._is_half_done:
+            path = checkpoint_path(self._recorder.directory, self.iteration)
+            if not path.exists():
+                self.save_to_run_dir()
+        super()._before_end()
 
 
 def _check_component(path: Path, component: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from ray.rllib.core.learner.learner import Learner
 
 from prefix_rft_rllib.learners.learner_group import PrefixRFTLearnerGroup, answers_in_order
+from prefix_rft_rllib.processes.places import is_actor
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.settings.gpu_shares import (
     Place,
@@ -58,7 +59,7 @@ def check_present_gpus(config: Settings, method: "Method") -> None:
     Raises:
         ValueError: If the learner in this process is to use a GPU that torch does not find.
     """
-    is_driver = not _is_actor()
+    is_driver = not is_actor()
     num_seen = torch.cuda.device_count() if is_driver and torch.cuda.is_available() else 0
     is_local = config.num_learners == 0 and config.num_gpus_per_learner > 0
     if is_local and is_driver and config.local_gpu_idx >= num_seen:
@@ -108,7 +109,7 @@ def check_gpu_places(
             "or tell Ray of no more GPUs than there are.",
             ", ".join(idle),
         )
-    if config.num_learners == 0 and not _is_actor():
+    if config.num_learners == 0 and not is_actor():
         _say_lent_gpu(of_learners, of_env_runners)
 
 
@@ -126,10 +127,6 @@ def _say_lent_gpu(learners: list[Place], env_runners: list[Place]) -> None:
                 )
 
 
-def _is_actor() -> bool:
-    return ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
-
-
 def _gpus_here() -> tuple[str, ...]:
     context = ray.get_runtime_context()
     return tuple(str(gpu) for gpu in context.get_accelerator_ids().get("GPU", ()))
@@ -141,7 +138,7 @@ def _node_here() -> str:
 
 def _place_of_learner(learner: Learner) -> Place:
     device = torch.device(learner._device)
-    if _is_actor():
+    if is_actor():
         name = f"learner {learner._learner_index or 0}"
         return Place(name, _node_here(), _gpus_here(), device.type)
     gpu = visible_gpu(os.environ, device.index or 0)

@@ -74,8 +74,10 @@ def test_a_learner_that_runs_out_of_memory_ends_the_run_with_its_error(algo):
     assert line.startswith("learner 1 (actor ") and f"process {pids[1]} on node" in line
     assert line.endswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
     # Nothing that follows hangs or goes on without learners.
-    for call in (algo.train, algo.sync_weights, lambda: algo.save_to_path(algo.first)):
+    for call in (algo.sync_weights, lambda: algo.save_to_path(algo.first)):
         assert "learner 1 (actor" in failure_of(call, pids)
+    with pytest.raises(RuntimeError, match=r"had begun.* It failed of: .*learner 1 \(actor"):
+        algo.train()
 
 
 def test_a_killed_learner_is_named_before_the_one_that_lost_its_connection(algo):
