@@ -121,8 +121,9 @@ class PrefixRFTConfig(Settings):
                 the first one to `lr`; 0 for no warm-up. A whole number of at least 0.
             lr_schedule_steps: Optimizer steps until a cosine schedule reaches 0. A whole number of
                 at least 1, or None.
-            max_tokens_per_microbatch: Padded tokens of one forward and backward pass. Bounds
-                memory; the result does not depend on it. A whole number of at least 1.
+            max_tokens_per_microbatch: Computed tokens of one forward and backward pass, padding
+                included. Bounds memory; the result does not depend on it. A whole number of at
+                least 1.
             compute_dtype: Precision of forward and backward passes; bfloat16 is autocast over
                 float32 weights. One of 'float32', 'bfloat16'.
             **kwargs: RLlib's own, of which `lr`, `num_epochs`, `grad_clip` and `grad_clip_by`
@@ -141,6 +142,7 @@ class PrefixRFTConfig(Settings):
         *,
         attn_implementation: str | None = NotProvided,
         packing: bool | None = NotProvided,
+        share_prompts: bool | None = NotProvided,
         activation_checkpointing: bool = NotProvided,
         parallelism: str = NotProvided,
         lora: Mapping[str, Any] | None = NotProvided,
@@ -153,6 +155,9 @@ class PrefixRFTConfig(Settings):
                 ('sdpa', 'flash_attention_2'), or None for the model's own choice.
             packing: Run the rows of a micro-batch as one, without padding. True or False, or None
                 for where the attention has kernels for it.
+            share_prompts: Compute tokens that rows share, from their beginning on, once per
+                micro-batch. True or False, or None for where it saves a fifth of the tokens and
+                the attention can.
             activation_checkpointing: Recompute each layer in the backward pass: less memory, more
                 time, the same gradients. True or False.
             parallelism: How several learners share the work: with ddp each holds the whole model,

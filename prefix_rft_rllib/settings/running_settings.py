@@ -52,6 +52,12 @@ class LearnerSettings:
         "Run the rows of a micro-batch as one, without padding.",
         change="False to compare with padded rows.",
     )
+    share_prompts: bool | None = setting(
+        False,
+        optional(FLAG, "for where it saves a fifth of the tokens and the attention can"),
+        "Compute tokens that rows share, from their beginning on, once per micro-batch.",
+        change="None or True for long prompts; gradients differ by rounding alone.",
+    )
     activation_checkpointing: bool = setting(
         False,
         FLAG,

@@ -334,6 +334,7 @@ class Settings(
             "entropy_gradient": self.entropy_coeff > 0,
             "attn_implementation": self.attn_implementation,
             "packing": self.packing,
+            "share_prompts": self.share_prompts,
             "activation_checkpointing": self.activation_checkpointing,
             "lora": self.lora,
             "seed": self.seed,

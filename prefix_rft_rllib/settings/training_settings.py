@@ -216,8 +216,8 @@ class TrainingSettings:
     max_tokens_per_microbatch: int = setting(
         16384,
         whole(1),
-        "Padded tokens of one forward and backward pass. Bounds memory; the result does not depend "
-        "on it.",
+        "Computed tokens of one forward and backward pass, padding included. Bounds memory; the "
+        "result does not depend on it.",
         change="Halve it when a learner runs out of memory, double it while there is room.",
     )
     compute_dtype: str = setting(

@@ -56,7 +56,7 @@ def test_the_settings_of_rllib_that_are_declared_are_keywords_of_its_setters():
 def test_every_own_attribute_is_declared():
     own = set(vars(Settings())) - OF_RLLIB
     assert own == set(DECLARATIONS) - OF_RLLIB
-    assert len(own) == 44
+    assert len(own) == 46
 
 
 def test_defaults_are_the_declared_ones_plain_attributes_and_copies():

@@ -11,7 +11,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 
 from prefix_rft_rllib.core.importance_weights import truncated_importance_weights
-from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
+from prefix_rft_rllib.core.microbatches import passes_of
 
 REFERENCE_LOGP = "reference_logp"
 """Column with the reference model's log-probabilities, if there is one."""
@@ -28,7 +28,7 @@ class OldLogpAndEntropy(ConnectorV2):
     selection (Prefix-RFT, Sec. 3). With a reference model its log-probabilities are added.
 
     Args:
-        max_tokens_per_microbatch: Padded tokens of one forward pass.
+        max_tokens_per_microbatch: Computed tokens of one forward pass.
         importance_weight_cap: Adds `importance_weight`, truncated here; None for none.
         num_passes: From this learner's number of forward passes, how many it shall make: where
             passes communicate, all learners make as many. Default: its own.
@@ -87,17 +87,18 @@ class OldLogpAndEntropy(ConnectorV2):
         logp[is_left_out] = torch.nan
         entropy = logp.clone()
         wanted = (~is_left_out).nonzero()[:, 0]
-        lengths = row_lengths(region)
-        parts = [
-            (wanted[rows], width)
-            for rows, width in microbatches([lengths[i] for i in wanted.tolist()], self._max_tokens)
-        ]
+        parts = passes_of(
+            input_ids,
+            region,
+            wanted,
+            max_tokens=self._max_tokens,
+            min_saved_fraction=module.min_saved_fraction,
+        )
         for _ in range(self._num_passes(len(parts)) - len(parts)):
             first = {"input_ids": input_ids[:1], "region": region[:1]}
             module.token_logps(first, reference=reference)
-        for rows, width in parts:
-            part = {"input_ids": input_ids[rows, :width], "region": region[rows, :width]}
-            logp[rows, :width], entropy[rows, :width] = module.token_logps(
-                part, reference=reference
+        for part in parts:
+            logp[part.rows, : part.width], entropy[part.rows, : part.width] = module.token_logps(
+                part.batch_of(input_ids, region), reference=reference
             )
         return logp, entropy

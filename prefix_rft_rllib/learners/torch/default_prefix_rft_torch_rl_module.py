@@ -41,7 +41,8 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
     `compute_dtype` ("float32", or "bfloat16" for autocast over float32 weights),
     `entropy_gradient` (whether the entropy of a training pass is differentiable),
     `attn_implementation` (None: the model's choice), `packing` (rows without padding; None: where
-    the attention has kernels for it), `activation_checkpointing`, `lora` (keyword arguments of
+    the attention has kernels for it), `share_prompts` (tokens that rows share are computed once;
+    None: where that saves enough), `activation_checkpointing`, `lora` (keyword arguments of
     peft's `LoraConfig`, or None to train all weights), `seed` (of the adapters' first weights).
     """
 
@@ -68,13 +69,19 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         return lm.eval()
 
     def _scorer_of(self, lm: Any) -> TokenScorer:
-        names = ("temperature", "compute_dtype", "packing")
-        return TokenScorer(lm, **{name: self.model_config[name] for name in names})
+        config = self.model_config
+        settings = {name: config[name] for name in ("temperature", "compute_dtype", "packing")}
+        return TokenScorer(lm, share_prompts=config.get("share_prompts", False), **settings)
 
     @property
     def lm(self) -> Any:
         """The Hugging Face model that is trained."""
         return self.scorer.lm
+
+    @property
+    def min_saved_fraction(self) -> float | None:
+        """Share of the tokens that shared prompts must save (`core.microbatches.passes_of`)."""
+        return self.scorer.min_saved_fraction
 
     @property
     def scorers(self) -> list[TokenScorer]:
@@ -93,6 +100,7 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
             batch["input_ids"],
             batch["region"],
             entropy_gradient=self.model_config["entropy_gradient"],
+            shares_prompts=batch.get("shares_prompts", False),
         )
         return {Columns.ACTION_LOGP: logp, "entropy": entropy}
 
@@ -118,7 +126,8 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         """Log-probability and entropy of every token after the prompt; for a look without training.
 
         Args:
-            batch: `input_ids` (B, T) int64 and `region` (B, T) int8, right-padded.
+            batch: `input_ids` (B, T) int64 and `region` (B, T) int8, right-padded; and
+                `shares_prompts` if tokens that rows share shall be computed once.
             reference: Use the frozen reference model.
 
         Returns:
@@ -127,7 +136,9 @@ class DefaultPrefixRFTTorchRLModule(TorchRLModule):
         """
         scorer = self.reference if reference else self.scorer
         assert scorer is not None
-        return scorer(batch["input_ids"], batch["region"])
+        return scorer(
+            batch["input_ids"], batch["region"], shares_prompts=batch.get("shares_prompts", False)
+        )
 
     @override(RLModule)
     def get_state(

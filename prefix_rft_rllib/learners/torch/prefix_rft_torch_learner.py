@@ -18,7 +18,7 @@ from ray.rllib.utils.annotations import DeveloperAPI, override
 from prefix_rft_rllib import metrics
 from prefix_rft_rllib.basics.random_draws import uniform
 from prefix_rft_rllib.core.losses import entropy_bonus, kl_to_reference, policy_loss
-from prefix_rft_rllib.core.microbatches import microbatches, row_lengths
+from prefix_rft_rllib.core.microbatches import MicroBatch, passes_of
 from prefix_rft_rllib.core.old_policy_pass import rows_without_old_policy_pass
 from prefix_rft_rllib.core.token_weights import PreparedWeights, prepare_weights
 from prefix_rft_rllib.core.tokens import TokenColumns
@@ -34,10 +34,9 @@ logger = logging.getLogger(__name__)
 
 
 class _Part(NamedTuple):
-    """One micro-batch: row numbers in the minibatch, longest length, and whether it counts."""
+    """One micro-batch of the minibatch's rows, and whether it counts."""
 
-    rows: torch.Tensor
-    width: int
+    batch: MicroBatch
     counts: bool
 
 
@@ -136,12 +135,12 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
         parts = self._microbatches(columns, prepared)
         for index, part in enumerate(parts):
             micro = {
-                "weights": prepared.rows(part.rows),
+                "weights": prepared.rows(part.batch.rows),
                 "num_response_tokens": num_response_tokens,
                 "counts": part.counts,
             }
             if REFERENCE_LOGP in rows:
-                micro[REFERENCE_LOGP] = rows[REFERENCE_LOGP][part.rows]
+                micro[REFERENCE_LOGP] = rows[REFERENCE_LOGP][part.batch.rows]
             is_last = index + 1 == len(parts)
             with self._parallelism.gradient_sync(self.module[DEFAULT_MODULE_ID], is_last=is_last):
                 loss += self._backward(columns, part, micro)
@@ -158,31 +157,34 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
         And equally many on all learners, filled up with the first row at a loss of 0: needed where
         every pass communicates (a sharded module); DDP exchanges gradients in the last one only.
         """
-        lengths = row_lengths(columns.region)
         assert columns.old_logp is not None
         is_active = (prepared.active_rows() | columns.old_logp.isnan().any(dim=1)).cpu()
         if self.config.entropy_coeff > 0 or self.config.kl_coeff > 0:
             is_active = torch.ones_like(is_active)
         active = is_active.nonzero()[:, 0]
         self._report.add(metrics.NUM_TRAINED_ROWS, len(active))
-        self._report.add(metrics.NUM_SKIPPED_ROWS, len(lengths) - len(active))
-        parts = [
-            _Part(active[rows], width, counts=True)
-            for rows, width in microbatches(
-                [lengths[row] for row in active.tolist()], self.config.max_tokens_per_microbatch
-            )
-        ]
-        filler = _Part(torch.zeros(1, dtype=torch.int64), lengths[0], counts=False)
+        self._report.add(metrics.NUM_SKIPPED_ROWS, columns.num_rows - len(active))
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        batches = passes_of(
+            columns.input_ids,
+            columns.region,
+            active,
+            max_tokens=self.config.max_tokens_per_microbatch,
+            min_saved_fraction=module.min_saved_fraction,
+        )
+        parts = [_Part(batch, counts=True) for batch in batches]
+        num_tokens = int((~columns.is_padding[0]).sum())
+        first_row = MicroBatch(torch.zeros(1, dtype=torch.int64), num_tokens)
+        filler = _Part(first_row, counts=False)
         missing = max(1, self._collectives.max(len(parts))) - len(parts)
         return [filler] * missing + parts
 
     def _backward(self, columns: TokenColumns, part: _Part, micro: dict[str, Any]) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its share of the loss, detached."""
-        ids, region = columns.input_ids[part.rows], columns.region[part.rows]
-        tokens = {"input_ids": ids[:, : part.width], "region": region[:, : part.width]}
+        tokens = part.batch.batch_of(columns.input_ids, columns.region)
         fwd_out = self.module.forward_train({DEFAULT_MODULE_ID: tokens})
-        _fill_in(columns, part, fwd_out[DEFAULT_MODULE_ID])
-        micro["columns"] = columns.rows(part.rows)
+        _fill_in(columns, part.batch, fwd_out[DEFAULT_MODULE_ID])
+        micro["columns"] = columns.rows(part.batch.rows)
         losses = self.compute_losses(fwd_out=fwd_out, batch={DEFAULT_MODULE_ID: micro})
         loss = losses[DEFAULT_MODULE_ID]
         # Weights are global; DDP averages gradients over learners.
@@ -288,7 +290,7 @@ class PrefixRFTTorchLearner(PrefixRFTLearner, ObjectivesLearner):
             self.metrics.log_value((DEFAULT_MODULE_ID, name), value, reduce="mean")
 
 
-def _fill_in(columns: TokenColumns, part: _Part, fwd_out: dict[str, torch.Tensor]) -> None:
+def _fill_in(columns: TokenColumns, part: MicroBatch, fwd_out: dict[str, torch.Tensor]) -> None:
     """Complete rows that had no pass without gradients: their old policy is the one just run."""
     assert columns.old_logp is not None and columns.entropy is not None
     is_missing = columns.old_logp[part.rows].isnan().any(dim=1).cpu()

@@ -23,6 +23,8 @@ PICTURES = ["xxpprrr", "xr", "xxxdd", "xxDDDD"]
 class TableModule:
     """A module whose log probability and entropy at a token are functions of its id."""
 
+    min_saved_fraction = None
+
     def __init__(self, reference=None):
         self.reference = reference
         self.widths = []

@@ -21,10 +21,21 @@ NUM_IDS = 300
 """Ids of the rows' tokens are below this: the tiny model knows them all."""
 
 
-def make_row(picture, advantage=0.0, *, index=0, minibatch=0, is_logged=True, seed=0, reward=0.0):
-    """An episode with all the data of a learner's row; token ids are random."""
+def make_row(
+    picture,
+    advantage=0.0,
+    *,
+    index=0,
+    minibatch=0,
+    is_logged=True,
+    seed=0,
+    reward=0.0,
+    beginning=(),
+):
+    """An episode with all the data of a learner's row; token ids behind a beginning are random."""
     generator = np.random.default_rng([seed, index])
     ids = generator.integers(0, NUM_IDS, len(picture))
+    ids[: len(beginning)] = beginning
     num_prompt, num_prefix = picture.count("x"), picture.count("p")
     is_demonstration = picture[-1] in "dD"
     logps = -generator.exponential(2.0, len(picture) - num_prompt)
