@@ -239,7 +239,9 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
     ) -> tuple[list[Any], list[Any]]:
         """Train one objective on rows; returns the learners' metrics and reports."""
         results = self.learner_group.update(
-            training_data=WholeSequences(episodes=rows),
+            training_data=WholeSequences(
+                episodes=rows, keeps_groups=self.config.share_prompts is not False
+            ),
             timesteps={
                 NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
                     (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0

@@ -21,8 +21,11 @@ from prefix_rft_rllib.core.tokens import Region
 
 PREFIX_TREE = "prefix_tree"
 """Name of this attention in transformers."""
-_MAX_QUERIES = 512
-"""Queries of one call with a mask: keys behind the last of them are left out."""
+SHARING_ATTENTION = "sdpa"
+"""The attention of transformers that it is made of: PyTorch's."""
+_MIN_QUERIES, _MAX_CALLS = 256, 8
+"""A row's queries are cut into calls, each with the keys up to its last query: that many of that
+many queries, or of more."""
 
 _running: contextvars.ContextVar[PrefixTree | None] = contextvars.ContextVar(
     "prefix_tree", default=None
@@ -60,7 +63,8 @@ class TreeMask:
         """
         if start == 0 and self.is_causal:
             return [(0, stop, None)]
-        edges = [*range(start, stop, _MAX_QUERIES), stop]
+        num_queries = max(_MIN_QUERIES, -(-(stop - start) // _MAX_CALLS))
+        edges = [*range(start, stop, num_queries), stop]
         return [
             (first, last, self.sees[first:last, :last]) for first, last in itertools.pairwise(edges)
         ]
@@ -147,10 +151,10 @@ def switch_to_trees(lm: Any) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     chosen = lm.config._attn_implementation
-    if chosen != "sdpa":
+    if chosen != SHARING_ATTENTION:
         raise ValueError(
-            f"its attention is {chosen!r}, which computes every row alone. "
-            "`attn_implementation='sdpa'` can."
+            f"the attention of {type(lm).__name__} is {chosen!r} here, and {SHARING_ATTENTION!r} "
+            "alone can do that."
         )
     AttentionInterface.register(PREFIX_TREE, _attend)
     AttentionMaskInterface.register(PREFIX_TREE, _make_mask)
@@ -173,12 +177,13 @@ def _check_reads_trees(lm: Any) -> None:
     try:
         shared = run_tree(lm, input_ids, tree).logits[0][tree.node]
     except (AttributeError, TypeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{type(lm).__name__} makes attention masks of its own: {error}") from (
-            error
-        )
+        raise ValueError(
+            f"{type(lm).__name__} does not take the masks of trees ({error})."
+        ) from error
     scale = float(apart.abs().max())
     if not torch.allclose(shared, apart, rtol=0, atol=1e-4 * scale):
         raise ValueError(
-            f"rows of {type(lm).__name__} that are run as one see each other, or not all of "
-            "their prompt: its layers do more than attention that transformers hands out."
+            f"rows of {type(lm).__name__} that are run as one see each other, or not their whole "
+            "prompt: not all of its layers are attention that transformers hands out (others are "
+            "recurrent, say)."
         )

@@ -75,9 +75,9 @@ class TokenScorer(torch.nn.Module):
         except ValueError as error:
             if share_prompts:
                 raise ValueError(
-                    f"`share_prompts=True`: {error} Set it to None or False otherwise."
+                    f"`share_prompts=True` is not possible: {error} Leave it out."
                 ) from error
-            logger.info("Prompts are computed once per row: %s", error)
+            logger.info("Every row computes its prompt (`share_prompts=None`): %s", error)
             return None
         return 0.0 if share_prompts else _MIN_SAVED_FRACTION
 

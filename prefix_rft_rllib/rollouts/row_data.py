@@ -4,8 +4,8 @@ The prompt lies in the lookback buffer; actions are the response tokens, the giv
 Everything per rollout travels in `episode.custom_data`; the keys are the constants below.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -126,13 +126,19 @@ def num_tokens_of(episode: SingleAgentEpisode) -> int:
     return len(episode.observations.data)
 
 
-@dataclass
+@dataclasses.dataclass
 class WholeSequences(TrainingData):
     """Training data that is dealt to learners in whole sequences.
 
     RLlib's own sharding slices episodes to equalise time steps, which would cut a response from
     its prompt and its group.
+
+    Attributes:
+        keeps_groups: Whether learners compute a prompt once for all rows that have it: rows of one
+            prompt then go to as few learners as balance allows.
     """
+
+    keeps_groups: bool = False
 
     def shard(
         self, num_shards: int, len_lookback_buffer: int | None = None, **kwargs: Any
@@ -147,14 +153,53 @@ class WholeSequences(TrainingData):
         for episode in self.episodes:
             minibatches.setdefault(episode.custom_data[MINIBATCH], []).append(episode)
         for rows in minibatches.values():
-            loads = [0] * num_shards
-            counts = [0] * num_shards
-            # Longest first to the lightest learner; learners without a row come first.
-            for row in sorted(rows, key=lambda e: (-num_tokens_of(e), e.custom_data[ROW_INDEX])):
-                target = min(range(num_shards), key=lambda i: (counts[i] > 0, loads[i], i))
-                shards[target].append(row)
-                loads[target] += num_tokens_of(row)
-                counts[target] += 1
+            deals = [_deal(units, num_shards) for units in self._units_of(rows)]
+            # Whole groups first, where the heaviest learner has no more of them.
+            dealt, _ = min(deals, key=lambda deal: (not all(deal[0]), max(deal[1])))
+            for shard, part in zip(shards, dealt, strict=True):
+                shard.extend(part)
         for rows in shards:
             rows.sort(key=lambda e: e.custom_data[ROW_INDEX])
-        return [(WholeSequences(episodes=rows), {}) for rows in shards]
+        return [(dataclasses.replace(self, episodes=rows), {}) for rows in shards]
+
+    def _units_of(self, rows: list[SingleAgentEpisode]) -> list[list[list[SingleAgentEpisode]]]:
+        """Rows that stay together, in all ways to try: groups whole, in 2, in 4, ... parts."""
+        rows = sorted(rows, key=lambda e: (-num_tokens_of(e), e.custom_data[ROW_INDEX]))
+        if not self.keeps_groups:
+            return [[[row] for row in rows]]
+        groups: dict[bytes, list[SingleAgentEpisode]] = {}
+        for row in rows:
+            groups.setdefault(prompt_ids_of(row).tobytes(), []).append(row)
+        ways, num_parts = [], 1
+        while num_parts < 2 * max(map(len, groups.values())):
+            parts = [rows[n::num_parts] for rows in groups.values() for n in range(num_parts)]
+            ways.append([part for part in parts if part])
+            num_parts *= 2
+        return ways
+
+
+def _deal(
+    units: list[list[SingleAgentEpisode]], num_shards: int
+) -> tuple[list[list[SingleAgentEpisode]], list[int]]:
+    """Deal rows that stay together, the longest first to the lightest shard.
+
+    Args:
+        units: Rows that stay together; all have the same prompt, which counts once.
+        num_shards: Number of shards.
+
+    Returns:
+        The rows of each shard, and its number of tokens. Shards without a row come first, so that
+        none is left where there are enough units.
+    """
+    dealt: list[list[SingleAgentEpisode]] = [[] for _ in range(num_shards)]
+    loads = [0] * num_shards
+    for unit in sorted(units, key=_num_tokens_of_unit, reverse=True):
+        target = min(range(num_shards), key=lambda i: (bool(dealt[i]), loads[i], i))
+        dealt[target].extend(unit)
+        loads[target] += _num_tokens_of_unit(unit)
+    return dealt, loads
+
+
+def _num_tokens_of_unit(unit: list[SingleAgentEpisode]) -> int:
+    num_prompt = len(prompt_ids_of(unit[0]))
+    return num_prompt + sum(num_tokens_of(row) - num_prompt for row in unit)

@@ -9,6 +9,7 @@ from prefix_rft_rllib.core.losses import DEFAULT_CLIP
 from prefix_rft_rllib.core.surrogates import NoClip, PPOClip
 from prefix_rft_rllib.engines.sampling_options import refuse_here
 from prefix_rft_rllib.methods import Method
+from prefix_rft_rllib.models.shared_attention import SHARING_ATTENTION
 from prefix_rft_rllib.rollouts.weight_transfer_choice import planned_transfer
 from prefix_rft_rllib.settings.evaluation_checks import check_sets
 from prefix_rft_rllib.settings.gpu_shares import check_gpu_settings
@@ -45,6 +46,7 @@ def check_config(config: Settings) -> None:
     _check_combinations(config)
     refuse_here(config.engine_config)
     _check_lora(config)
+    _check_sharing(config)
     _check_engine_process(config)
     _check_weight_transfer(config)
     check_sets(config)
@@ -125,6 +127,23 @@ def _check_lora(config: Settings) -> None:
         config._value_error(
             "`lora` with `parallelism='fsdp'` is not supported: use 'ddp'. Adapters need little "
             "memory for gradients and optimizer state; the base model must fit one learner."
+        )
+
+
+def _check_sharing(config: Settings) -> None:
+    """Refuse shared prompts with settings under which rows are computed alone in any case."""
+    if not config.share_prompts:
+        return
+    if config.packing:
+        config._value_error(
+            "`share_prompts=True` with `packing=True`: packed rows are computed one by one. Leave "
+            "`packing` out; rows that share prompts have no padding either."
+        )
+    if config.attn_implementation not in (None, SHARING_ATTENTION):
+        config._value_error(
+            f"`share_prompts=True` with `attn_implementation={config.attn_implementation!r}`: this "
+            f"attention computes rows one by one. Use {SHARING_ATTENTION!r}, or leave "
+            "`share_prompts` out."
         )
 
 

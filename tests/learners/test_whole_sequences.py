@@ -1,5 +1,6 @@
 """Dealing rows to learners."""
 
+import itertools
 from collections import Counter
 
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefix_rft_rllib.rollouts import row_data
 from prefix_rft_rllib.rollouts.row_data import WholeSequences, num_tokens_of
-from tests.learners.torch.learners import make_rows
+from tests.learners.torch.learners import make_rows, rows_of_groups
 
 
 def index_of(row):
@@ -70,3 +71,48 @@ def test_every_learner_gets_whole_rows_of_every_minibatch_balanced_by_tokens(
     random.shuffle(rows)
     again = [[index_of(row) for row in part] for part in shard(rows, num_learners)]
     assert again == [[index_of(row) for row in part] for part in shards]
+
+
+def deal_groups(rows, num_learners):
+    parts = WholeSequences(episodes=rows, keeps_groups=True).shard(num_learners)
+    assert all(part.keeps_groups for part, _ in parts)
+    return [[index_of(row) for row in part.episodes] for part, _ in parts]
+
+
+def test_rows_of_one_prompt_stay_together_where_that_is_as_fast():
+    # Computed tokens 4 + 4 + 3 = 11, 2 + 1 + 1 = 4 and 2 + 3 = 5.
+    rows = rows_of_groups([["xxxxrrrr", "xxxxrrr"], ["xxr", "xxr"], ["xxrrr"]])
+    assert deal_groups(rows, 2) == [[0, 1], [2, 3, 4]]
+    # In halves 8, 7, 5, 3 and 3: of three learners the heaviest has 7 + 3, fewer than 11.
+    assert deal_groups(rows, 3) == [[0], [1, 3], [2, 4]]
+    # A single group is dealt row by row where it must.
+    assert deal_groups(rows_of_groups([["xr", "xrr"]]), 2) == [[1], [0]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.lists(
+        st.tuples(st.integers(1, 9), st.lists(st.integers(1, 12), min_size=1, max_size=8)),
+        min_size=4,
+        max_size=6,
+    ),
+)
+def test_no_learner_computes_more_than_with_rows_dealt_one_by_one(num_learners, groups):
+    rows = rows_of_groups(
+        [["x" * num_prompt + "r" * n for n in lengths] for num_prompt, lengths in groups]
+    )
+
+    def computed(shards):
+        return max(
+            sum(len(row_data.response_ids_of(row)) for row in part)
+            + sum(map(len, {tuple(row_data.prompt_ids_of(row)) for row in part}))
+            for part in shards
+        )
+
+    dealt = deal_groups(rows, num_learners)
+    assert sorted(itertools.chain(*dealt)) == list(range(len(rows)))
+    assert all(dealt)
+    by_index = [[rows[index] for index in part] for part in dealt]
+    alone = shard(rows, num_learners)
+    assert computed(by_index) <= max(sum(map(num_tokens_of, part)) for part in alone)

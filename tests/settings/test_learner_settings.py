@@ -14,6 +14,7 @@ from tests.small_configs import small_config
 SETTINGS = {
     "attn_implementation": "eager",
     "packing": True,
+    "share_prompts": None,
     "activation_checkpointing": True,
     "parallelism": "fsdp",
     "lora": None,
@@ -39,6 +40,7 @@ def test_defaults_change_nothing_about_the_model():
     assert {name: getattr(config, name) for name in SETTINGS} == {
         "attn_implementation": None,
         "packing": None,
+        "share_prompts": False,
         "activation_checkpointing": False,
         "parallelism": "ddp",
         "lora": None,
@@ -51,6 +53,15 @@ def test_defaults_change_nothing_about_the_model():
         (
             {"packing": "yes"},
             "`packing` must be True or False, or None for where the attention has kernels for it",
+        ),
+        ({"share_prompts": 1}, "`share_prompts` must be True or False, or None for where it saves"),
+        (
+            {"share_prompts": True, "packing": True},
+            "`share_prompts=True` with `packing=True`: packed rows are computed one by one.",
+        ),
+        (
+            {"share_prompts": True, "attn_implementation": "flash_attention_2"},
+            "`share_prompts=True` with `attn_implementation='flash_attention_2'`",
         ),
         ({"activation_checkpointing": 1}, "`activation_checkpointing` must be True or False"),
         ({"attn_implementation": 2}, "`attn_implementation` must be a name"),
@@ -78,6 +89,16 @@ def test_settings_reach_the_model(tiny_config):
     assert all(layer.training for layer in layers_of(scorer.lm))
     update(learner, two_groups())
     assert all(layer.training for layer in layers_of(scorer.lm))  # RLlib's modes do not change it
+
+
+@pytest.mark.parametrize(
+    ("share_prompts", "min_saved_fraction"), [(True, 0.0), (None, 0.2), (False, None)]
+)
+def test_what_shared_prompts_must_save_reaches_the_model(
+    tiny_config, share_prompts, min_saved_fraction
+):
+    learner = build_learner(tiny_config.learners(share_prompts=share_prompts))
+    assert learner.module[DEFAULT_MODULE_ID].min_saved_fraction == min_saved_fraction
 
 
 def test_an_attention_that_is_not_there_is_refused_by_name(tiny_config):

@@ -75,6 +75,28 @@ def make_rows(pictures, advantages, minibatches=None, seed=0):
     ]
 
 
+def rows_of_groups(pictures, minibatches=None):
+    """Rows of several groups, one list of pictures each; rows of a group begin alike.
+
+    Prompt and prefix are those of the group's demonstration. Advantages alternate in sign.
+    """
+    rows = []
+    for group, members in enumerate(pictures):
+        demonstration = np.random.default_rng([7, group]).integers(0, NUM_IDS, 30)
+        for member, picture in enumerate(members):
+            num_given = picture.count("x") + picture.count("p")
+            rows.append(
+                make_row(
+                    picture,
+                    (-0.5) ** member,
+                    index=len(rows),
+                    minibatch=minibatches[group] if minibatches else 0,
+                    beginning=demonstration[:num_given],
+                )
+            )
+    return rows
+
+
 def two_groups(minibatches=None):
     """Two groups of two rollouts, one of each with a prefix; the rewards of both are mixed."""
     return make_rows(

@@ -19,6 +19,7 @@ from tests.learners.torch.learners import (
     make_rows,
     model_of,
     record_steps,
+    rows_of_groups,
     two_groups,
     update,
     weights_of,
@@ -75,6 +76,7 @@ def module_config(tiny_model_dir):
             kl_coeff=0.1,  # with a reference model, which is sharded too
             max_tokens_per_microbatch=12,
         )
+        .learners(share_prompts=True)  # what rows of different prompts do not see
     )
 
 
@@ -126,7 +128,7 @@ def start(group, config, optimizer="sgd", lr=0.0):
 
 def update_both(group, rows, iteration=0):
     results = group.update(
-        training_data=WholeSequences(episodes=rows),
+        training_data=WholeSequences(episodes=rows, keeps_groups=True),
         timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0},
         num_epochs=1,
         iteration=iteration,
@@ -162,6 +164,17 @@ def assert_one_gradient(gradients, expected, tolerance=1e-6):
 @pytest.mark.parametrize("rows", [two_groups, uneven_rows])
 def test_the_first_gradient_is_that_of_one_learner(group, module_config, rows):
     gradients, expected = first_gradients(group, module_config, rows())
+    assert_one_gradient(gradients, expected)
+
+
+def test_with_shared_prompts_it_is_that_of_rows_alone(group, module_config):
+    # A group for each learner; 4 + 2 + 5 and 4 + 6 tokens, and one row more for one of them.
+    pictures = [["xxxxrr", "xxxxrrrrr", "xxxxr"], ["xxxxppppr", "xxxxr"]]
+    gradients, expected = first_gradients(
+        group,
+        module_config.copy(copy_frozen=False).learners(share_prompts=False),
+        rows_of_groups(pictures),
+    )
     assert_one_gradient(gradients, expected)
 
 

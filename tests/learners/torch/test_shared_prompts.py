@@ -1,19 +1,17 @@
 """Updates of rows that share their prompts, against rows that are run alone."""
 
-import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from tests.learners.torch import slow_update
 from tests.learners.torch.learners import (
-    NUM_IDS,
     assert_same,
     build_learner,
-    make_row,
     make_rows,
     one_gradient,
     record_steps,
+    rows_of_groups,
     update,
     weights_of,
 )
@@ -25,28 +23,6 @@ TEMPERATURE = 0.8
 def config(tiny_config):
     tiny_config.env_runners(temperature=TEMPERATURE)
     return tiny_config.training(grad_clip=None).learners(share_prompts=True)
-
-
-def groups_of(pictures, minibatches=None):
-    """Rows of several groups, one list of pictures each; rows of a group begin alike.
-
-    Prompt and prefix are those of the group's demonstration. Advantages alternate.
-    """
-    rows = []
-    for group, members in enumerate(pictures):
-        demonstration = np.random.default_rng([7, group]).integers(0, NUM_IDS, 30)
-        for member, picture in enumerate(members):
-            num_given = picture.count("x") + picture.count("p")
-            rows.append(
-                make_row(
-                    picture,
-                    (-0.5) ** member,
-                    index=len(rows),
-                    minibatch=minibatches[group] if minibatches else 0,
-                    beginning=demonstration[:num_given],
-                )
-            )
-    return rows
 
 
 GROUPS = [
@@ -85,7 +61,7 @@ def num_tokens(monkeypatch):
 
 @pytest.mark.parametrize("budget", [1, 20, 10_000])
 def test_the_gradient_equals_that_of_a_slow_float64_loop(config, budget):
-    rows = groups_of(GROUPS)
+    rows = rows_of_groups(GROUPS)
     config.training(max_tokens_per_microbatch=budget)
     assert_same(one_gradient(config, rows), slow_gradient(config, rows), tolerance=1e-5)
 
@@ -96,7 +72,7 @@ def test_every_pass_stays_within_the_budget_and_prompts_are_computed_once(
 ):
     learner = build_learner(config.training(max_tokens_per_microbatch=budget))
     counts = num_tokens(learner)
-    update(learner, groups_of(GROUPS))
+    update(learner, rows_of_groups(GROUPS))
     assert max(counts) <= budget
     if budget == 10_000:
         # 5 + 4 tokens of prompts, 4 and 6 of prefixes (the third row's are the first one's), and
@@ -123,7 +99,7 @@ def test_steps_epochs_and_reference_are_those_of_rows_alone(config):
         lr=1e-3,
         importance_weight_cap=2.0,
     )
-    rows, weights, steps = groups_of(GROUPS, [0, 1]), [], []
+    rows, weights, steps = rows_of_groups(GROUPS, [0, 1]), [], []
     for share_prompts in (True, False):
         learner = build_learner(config.learners(share_prompts=share_prompts))
         steps.append(record_steps(learner))
