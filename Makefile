@@ -121,6 +121,7 @@ bench: install $(VENV)/vllm-installed
 	$(BIN)/python benchmarks/math_verifier.py speed --out $(RESULTS)/math_verifier_generated.csv
 	$(BIN)/python benchmarks/toy_base_model.py --out $(RESULTS)/toy_base_model.csv
 	$(BIN)/python benchmarks/learner_update.py --threads 1 --clock cpu --out $(RESULTS)/learner_update.csv
+	$(BIN)/python benchmarks/shared_prompts.py --threads 1 --clock cpu --out $(RESULTS)/shared_prompts.csv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rollouts.py --engine transformers --out $(RESULTS)/rollouts_transformers.csv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rollouts.py --engine vllm --out $(RESULTS)/rollouts_vllm.csv
 	$(BIN)/python benchmarks/weight_sync.py --out $(RESULTS)/weight_sync.csv

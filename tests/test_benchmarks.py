@@ -57,3 +57,11 @@ def test_sampling_ahead_benchmark_measures_runs_with_and_without_lag(tmp_path):
     options += ["--num-problems", "2", "--num-new-tokens", "8"]
     rows = rows_of("sampling_ahead.py", tmp_path, *options)
     assert [row["max_weight_staleness"] for row in rows] == ["0", "1"]
+
+
+def test_shared_prompts_benchmark_compares_times_and_gradients(tmp_path):
+    options = ["--num-layers", "1", "--case", "6:4", "--skip-toy", "--num-repetitions", "1"]
+    rows = rows_of("shared_prompts.py", tmp_path, *options)
+    assert [row["contender"] for row in rows] == ["apart", "shared"]
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    assert all(float(row["gradient_difference"]) < 1e-5 for row in rows)

@@ -160,7 +160,9 @@ class WholeSequences(TrainingData):
                 shard.extend(part)
         for rows in shards:
             rows.sort(key=lambda e: e.custom_data[ROW_INDEX])
-        return [(dataclasses.replace(self, episodes=rows), {}) for rows in shards]
+        return [
+            (WholeSequences(episodes=rows, keeps_groups=self.keeps_groups), {}) for rows in shards
+        ]
 
     def _units_of(self, rows: list[SingleAgentEpisode]) -> list[list[list[SingleAgentEpisode]]]:
         """Rows that stay together, in all ways to try: groups whole, in 2, in 4, ... parts."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from prefix_rft_rllib.rollouts import row_data
 from tests.learners.torch import slow_update
 from tests.learners.torch.learners import (
     assert_same,
@@ -109,3 +110,32 @@ def test_steps_epochs_and_reference_are_those_of_rows_alone(config):
     for shared, apart in zip(*steps, strict=True):
         assert_same(shared.gradients, apart.gradients, tolerance=1e-3)
     assert_same(steps[0][0].gradients, steps[1][0].gradients, tolerance=1e-5)
+
+
+def test_adapters_and_the_model_without_them_as_reference(config):
+    pytest.importorskip("peft")
+    config.training(kl_coeff=0.1, lr=1e-3, num_epochs=2)
+    config.learners(lora={"r": 4, "target_modules": ["q_proj", "v_proj", "down_proj"]})
+    weights = []
+    for share_prompts in (True, False):
+        learner = build_learner(config.learners(share_prompts=share_prompts))
+        before = weights_of(learner)
+        update(learner, rows_of_groups(GROUPS), num_epochs=2)
+        weights.append(weights_of(learner))
+    shared, apart = weights
+    moved = max(float((value - before[name]).abs().max()) for name, value in apart.items())
+    assert moved > 1e-3
+    for name, value in apart.items():
+        torch.testing.assert_close(shared[name], value, rtol=0, atol=1e-5)
+
+
+def test_rows_of_zero_weight_are_not_run(config, num_tokens):
+    rows = rows_of_groups(GROUPS)
+    for row in rows[4:]:
+        row.custom_data[row_data.ADVANTAGE] = 0.0
+    learner = build_learner(config)
+    counts = num_tokens(learner)
+    update(learner, rows)
+    # Before the step the rows with prefixes, 19 and 13 tokens, and those that are worth nothing,
+    # 4 + 7 more; trained are those of the first group.
+    assert counts == [43, 28]
