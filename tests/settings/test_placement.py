@@ -207,6 +207,13 @@ def test_no_gpu_is_given_away_more_than_once(wanted):
                 custom_evaluation_function=None, evaluation_num_env_runners=2, evaluation_interval=1
             )
         ),
+        lambda c: c.env_runners(num_env_runners=1).evaluation(
+            evaluation_interval=1,
+            evaluation_num_env_runners=2,
+            evaluation_config={"num_cpus_per_env_runner": 3},
+            demonstration_probes={"train": 1},
+        ),
+        lambda c: c.evaluation(evaluation_interval=1, demonstration_probes={"train": 1}),
     ],
 )
 def test_a_trial_asks_for_what_rllib_reserves(change):
