@@ -81,6 +81,7 @@ GONE = {
     ("envs.prompt_settings", "check_prompt_settings"),
     ("envs.prompt_settings", "checked_extra_fields"),
     ("methods.tables", "table_of"),
+    ("rllib_settings", "UNUSED_BY_HELD_OUT"),
     ("rollout_sampling", "end_env_runners"),
     ("rollout_sampling", "sample_rollouts"),
     ("samplers", "SAMPLERS"),
