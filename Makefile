@@ -74,7 +74,8 @@ test-lm-eval: install
 	$(BIN)/pip install -q -c constraints.txt -e ".[lm-eval]"
 	$(BIN)/python -m pytest -q tests/evaluation/test_lm_eval_adapter.py tests/evaluation/test_lm_eval_agreement.py
 
-# Learning tests with their negative controls, and 20 iterations of every method: about half an hour.
+# Learning tests with their negative controls, 20 iterations of every method, runs that are killed:
+# about three quarters of an hour.
 test-slow: install $(VENV)/vllm-installed
 	$(BIN)/python -m pytest -m "slow" --durations=0
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from prefix_rft_rllib.basics.declarations import declarations
 from prefix_rft_rllib.envs.problems import load_problem_set
+from prefix_rft_rllib.envs.settings import ENV_DECLARATIONS
 from prefix_rft_rllib.envs.toy.toy_arithmetic import generate_rows
 from prefix_rft_rllib.settings.fingerprint import differences, fingerprint
-from prefix_rft_rllib.settings.running_settings import FINGERPRINTED
+from prefix_rft_rllib.settings.running_settings import FINGERPRINTED, EnvRunnerSettings
+from prefix_rft_rllib.settings.training_settings import DebuggingSettings, TrainingSettings
 from tests.small_configs import NEVER_RIGHT, small_config
 
 
@@ -109,3 +112,29 @@ def test_the_page_on_checkpoints_names_every_entry():
     rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall("`(\\w+)`", row.split(" | ")[0])}
     assert {*FINGERPRINTED} <= named
+
+
+SEEN_IN_WHAT_THEY_MAKE = (
+    *("model_path", "model_revision", "method_config"),
+    *("tokenizer", "fields", "extra_fields", "system_prompt", "prompt_template", "chat_template"),
+    *("chat_template_kwargs", "drop_template_overlap", "max_prompt_tokens", "held_out_fraction"),
+    *("demonstration_fraction", "filters", "eos_token_ids", "data_config"),
+)
+"""Settings that model, method, problems, token ids or end tokens are made from."""
+OF_THE_UPDATE_OR_OF_SPEED = (
+    *("num_problems_per_minibatch", "clip_param", "clip_param_high", "dual_clip", "entropy_coeff"),
+    *("kl_coeff", "importance_weight_cap", "lr", "num_epochs", "grad_clip", "grad_clip_by"),
+    *("weight_decay", "adam_betas", "lr_schedule", "lr_warmup_steps", "lr_schedule_steps"),
+    *("max_tokens_per_microbatch", "compute_dtype", "engine_config", "weight_transfer"),
+    *("num_envs_per_env_runner", "sample_timeout_s", "held_out_data", "vocab_size"),
+)
+"""Settings that may differ."""
+
+
+def test_it_is_known_of_every_setting_whether_draws_or_rewards_depend_on_it():
+    groups = (TrainingSettings, EnvRunnerSettings, DebuggingSettings)
+    declared = [item.name for group in groups for item in declarations(group)]
+    declared += [item.name for item in ENV_DECLARATIONS]
+    known = {*FINGERPRINTED, *SEEN_IN_WHAT_THEY_MAKE, *OF_THE_UPDATE_OR_OF_SPEED}
+    made = {"demonstrations", "prompts", "end_tokens", "model"}
+    assert {*declared} == known - made
