@@ -142,7 +142,10 @@ def remove_old_checkpoints(run_dir: str | Path, *, keep_last: int, keep_every: i
         keep_every: Those of iterations that are multiples of it stay too.
     """
     older = list(checkpoints_of(run_dir).items())[:-keep_last]
-    for iteration, path in older:
-        if not (keep_every and iteration % keep_every == 0):
-            remove_directory(path)
-    remove_remains(Path(run_dir) / CHECKPOINTS_FOLDER)
+    try:
+        for iteration, path in older:
+            if not (keep_every and iteration % keep_every == 0):
+                remove_directory(path)
+        remove_remains(Path(run_dir) / CHECKPOINTS_FOLDER)
+    except OSError as error:  # such as a file that another process reads, on NFS
+        logger.warning("Old checkpoints could not be removed (%s); tried again later.", error)

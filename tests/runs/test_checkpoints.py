@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from prefix_rft_rllib.basics import whole_directories
 from prefix_rft_rllib.basics.whole_directories import DamagedDirectoryError, written_whole
 from prefix_rft_rllib.runs.checkpoints import (
     PARTS,
@@ -99,3 +100,20 @@ def test_versions_of_what_decides_numbers_are_known():
     found = versions()
     assert [*found] == ["prefix_rft_rllib", "ray", "torch", "transformers"]
     assert all(version[0].isdecimal() for version in list(found.values())[1:])
+
+
+def test_a_checkpoint_that_cannot_be_removed_ends_no_run(tmp_path, monkeypatch, caplog):
+    for iteration in (1, 2, 3):
+        write(tmp_path, iteration)
+
+    def busy(path, *args, **kwargs):
+        if path.exists():
+            raise OSError(f"{path} is busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_directories.shutil, "rmtree", busy)
+        remove_old_checkpoints(tmp_path, keep_last=1, keep_every=None)
+    assert "Old checkpoints could not be removed" in caplog.text
+    assert newest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 3)
+    remove_old_checkpoints(tmp_path, keep_last=1, keep_every=None)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["iteration_000003"]

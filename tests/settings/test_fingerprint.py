@@ -127,6 +127,7 @@ OF_THE_UPDATE_OR_OF_SPEED = (
     *("weight_decay", "adam_betas", "lr_schedule", "lr_warmup_steps", "lr_schedule_steps"),
     *("max_tokens_per_microbatch", "compute_dtype", "engine_config", "weight_transfer"),
     *("num_envs_per_env_runner", "sample_timeout_s", "held_out_data", "vocab_size"),
+    "max_nonfinite_steps",
 )
 """Settings that may differ."""
 
