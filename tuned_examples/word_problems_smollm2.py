@@ -158,6 +158,7 @@ def build_config(args: argparse.Namespace) -> PrefixRFTConfig:
             },
         )
         .env_runners(num_env_runners=0, engine="transformers")
+        .learners(share_prompts=None)  # two thirds of a row are its prompt
         .training(
             model_path=args.model,
             method=args.method,
