@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from prefix_rft_rllib.runs.checkpoints import checkpoint_path, newest_checkpoint
 from prefix_rft_rllib.runs.run_directory import read_metrics, read_minibatches
 from tests.algorithm_runs import assert_close, assert_same_rollouts, numbers_of
 from tests.small_configs import HELD_OUT
@@ -20,7 +21,8 @@ def ran(run, make_config, tmp_path_factory):
     config = make_config({"held_out_data": HELD_OUT}).evaluation(
         evaluation_interval=1, held_out_num_samples=1
     )
-    algo = config.reporting(run_dir=str(run_dir), num_logged_groups=4).build_algo()
+    config.reporting(run_dir=str(run_dir), num_logged_groups=4).checkpointing(every=100)
+    algo = config.build_algo()
     algo.train()
     yield algo, algo.save_to_path(str(run_dir / "after_one"))
     algo.stop()
@@ -62,6 +64,18 @@ def test_sigterm_gives_up_an_iteration_that_samples(algo, run, monkeypatch):
     assert_close(numbers_of(algo.train()), run.numbers[2])
     assert_same_rollouts(algo.config.run_dir, 2, run)
     assert iterations_in(algo) == ([1, 2], {1, 2})
+
+
+def test_a_signal_leaves_a_checkpoint_of_the_last_whole_iteration(algo, monkeypatch):
+    signal_before(monkeypatch, algo.env_runners, "_sample_once", signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        algo.train()
+    left = newest_checkpoint(algo.config.run_dir)
+    assert left == checkpoint_path(algo.config.run_dir, 1)
+    signal_before(monkeypatch, algo, "_update", signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        algo.train()
+    assert newest_checkpoint(algo.config.run_dir) == checkpoint_path(algo.config.run_dir, 2)
 
 
 def test_an_update_that_has_begun_is_completed_and_written(algo, run, monkeypatch):
