@@ -156,7 +156,6 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
             plan = self._plan(self.iteration)  # stage, problems, prefixes, demonstration rows
             self._feedback = plan.feedback
             groups = self._sample_groups(plan)  # reset, roll out, reward
-            self._begin_update()  # from here on a signal waits until the iteration is complete
             self._sampler.start(self._plan(self.iteration + 1))  # sampled meanwhile, if at all
             with engines_asleep(self.config, self.learner_group, self.env_runners):
                 self._update_learners(plan, groups)  # credit, columns, look back, weigh, loss, step
@@ -182,6 +181,7 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
         """Sample all planned rollouts; returns the complete groups to train on."""
         with self._timed(ENV_RUNNER_SAMPLING_TIMER, metrics.SAMPLING_TIME):
             groups, sampled = resampled(self.env_runners, plan, self._sampler.groups(plan))
+        self._begin_update()  # what follows is remembered: a signal waits for the iteration's end
         self._feedback.observe(sampled)
         episodes = [episode for group in sampled for episode in group.episodes]
         for episode in episodes:

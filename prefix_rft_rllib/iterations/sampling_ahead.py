@@ -79,7 +79,7 @@ class SamplingAhead(GroupSource):
     @override(GroupSource)
     def groups(self, plan: IterationPlan) -> list[Group]:
         groups = plan.groups()
-        episodes, self._episodes = self._episodes, None
+        episodes = self._episodes  # kept until the next ones: this iteration may be given up
         if episodes is None:  # the first iteration of a run
             return sampled_groups(self._env_runners, groups)
         if [e.custom_data[row_data.ROLLOUT] for e in episodes] != _rollouts(groups):

@@ -134,6 +134,12 @@ def test_a_restored_run_continues_bit_for_bit_whatever_happens_between_iteration
     algo.stop()
 
 
+def test_an_iteration_that_was_given_up_has_the_same_rollouts_again(ahead):
+    ahead.algo.restore_from_path(ahead.checkpoints[1])
+    ahead.algo._sampler.groups(ahead.algo._plan(1))  # what a signal then ends
+    continues(ahead.algo, ahead, first=2)
+
+
 def during_the_update(algo: PrefixRFT, monkeypatch, action) -> None:
     """Do something once, when the next iteration is being sampled."""
     update = algo._update_learners

@@ -89,6 +89,14 @@ def test_an_update_that_has_begun_is_completed_and_written(algo, run, monkeypatc
     assert [key for key in read_metrics(algo.config.run_dir)[2] if "evaluation/" in key]
 
 
+def test_rewards_that_were_observed_belong_to_an_iteration_that_is_completed(algo, monkeypatch):
+    signal_before(monkeypatch, algo._feedback, "observe", signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        algo.train()
+    assert algo.iteration == 2
+    assert iterations_in(algo) == ([1, 2], {1, 2})
+
+
 def test_an_evaluation_is_given_up_and_its_iteration_counts(algo, run, monkeypatch):
     signal_before(monkeypatch, algo, "evaluate", signal.SIGTERM)
     with pytest.raises(SystemExit):
