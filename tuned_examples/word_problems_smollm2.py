@@ -27,7 +27,11 @@ They are not shipped: ASDiv's licence is CC BY-NC 4.0.
 Settings that matter: `TEMPLATE`, one worked example in front and no chat template, as the model
 hardly boxes an answer when it is asked in words through its template; `--lr` and `--sft-lr`;
 `MAX_RESPONSE_TOKENS` (every demonstration fits); `OMP_NUM_THREADS`, no more than there are free
-cores. Trials of learning rates, equally many for each method: none was made yet; all are 1e-5.
+cores.
+
+Trials of the prompt, the model as it is, greedy, 64 held-out problems of ASDiv: 12 are solved with
+this one, 3 with the words "Problem" and "Solution" in the place of "Question" and "Answer". Trials
+of learning rates, equally many for each method: none was made yet; all are 1e-5.
 
 What to expect
 --------------
@@ -72,12 +76,12 @@ from prefix_rft_rllib.envs.rows.problem_rows import read_rows
 from prefix_rft_rllib.evaluate import EvaluationOptions, evaluate
 from prefix_rft_rllib.evaluation.report import table, write_results
 
-TEMPLATE = r"""Problem: A box has 12 pens. Mia puts in 5 more. How many pens are in the box?
-Solution:
+TEMPLATE = r"""Question: A box has 12 pens. Mia puts in 5 more. How many pens are in the box?
+Answer:
 12 + 5 = 17. The answer is \boxed{17}.
 
-Problem: {prompt}
-Solution:
+Question: {prompt}
+Answer:
 """
 """One worked example; the response begins on a line of its own, so that a demonstration's tokens
 are those of its text alone."""
