@@ -1,6 +1,7 @@
 """What algorithm tests compare: an uninterrupted run, and tolerances."""
 
 import dataclasses
+import signal
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,15 @@ def train_undisturbed(
     algo.save_pretrained(done.model_dir)
     algo.stop()
     return done
+
+
+def signal_before(monkeypatch, owner, name: str, number: signal.Signals) -> None:
+    """Send a signal to this process when a method is called for the first time."""
+    method = getattr(owner, name)
+
+    def signalled(*args, **kwargs):
+        monkeypatch.undo()
+        signal.raise_signal(number)
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, signalled)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from prefix_rft_rllib.evaluate import EvaluationOptions, evaluate
 from prefix_rft_rllib.evaluation import evaluate_held_out
 from prefix_rft_rllib.evaluation.demonstration_probes import chosen_probes
 from prefix_rft_rllib.runs.run_directory import read_metrics
-from tests.algorithm_runs import numbers_of, weights_of
+from tests.algorithm_runs import numbers_of, signal_before, weights_of
 from tests.small_configs import HELD_OUT
 
 pytest_plugins = ("tests.algorithm_fixtures",)
@@ -175,7 +176,7 @@ class Ends(RLlibCallback):
 
 
 def test_evaluation_env_runners_evaluate_the_weights_before_an_iteration_in_parallel_to_it(
-    make_evaluated, sequential, run, tmp_path
+    make_evaluated, sequential, run, tmp_path, monkeypatch
 ):
     config = make_evaluated(evaluation_num_env_runners=1, evaluation_parallel_to_training=True)
     algo = config.callbacks(Ends).reporting(run_dir=str(tmp_path)).build_algo()
@@ -195,5 +196,11 @@ def test_evaluation_env_runners_evaluate_the_weights_before_an_iteration_in_para
         results, _, _ = evaluate_held_out(algo)
         assert results == without_probes(sequential["evaluations"][2])
         assert [seen for seen in Ends.seen if isinstance(seen, int)] == [0, 1]
+        # A signal while it samples and evaluates at once: the iteration is completed.
+        signal_before(monkeypatch, algo.env_runners, "_sample_once", signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            algo.train()
+        assert (algo.iteration, algo._taken) == (3, None)
+        assert [row["training_iteration"] for row in read_metrics(tmp_path)] == [1, 2, 3]
     finally:
         algo.stop()

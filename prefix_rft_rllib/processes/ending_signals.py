@@ -28,6 +28,7 @@ class EndingSignals:
     def __init__(self) -> None:
         self._is_watching = False
         self._is_held = False
+        self._may_give_up = False
         self._received: signal.Signals | None = None
         self._raised: tuple[BaseException, signal.Signals] | None = None
 
@@ -55,12 +56,15 @@ class EndingSignals:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
             received, self._received, self._raised = self._received, None, None
-            self._is_watching = self._is_held = False
+            self._is_watching = self._is_held = self._may_give_up = False
         if received is not None:
             raise _ending_of(received)
 
     def hold(self) -> None:
-        """From here to the end of `watching` the work is completed before a signal ends it."""
+        """From here to the end of `watching` the work is completed before a signal ends it.
+
+        Another thread may say so while the main one watches.
+        """
         self._is_held = self._is_watching
 
     def unless_asked(self, work: Callable[[], T], otherwise: T) -> T:
@@ -77,7 +81,7 @@ class EndingSignals:
             return work()
         if self._received is not None:
             return otherwise
-        self._is_held = False
+        self._may_give_up = True
         try:
             return work()
         except (KeyboardInterrupt, SystemExit) as error:
@@ -86,11 +90,11 @@ class EndingSignals:
             self._received = self._raised[1]
             return otherwise
         finally:
-            self._is_held = True
+            self._may_give_up = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         received = signal.Signals(number)
-        if self._is_held and self._received is None:
+        if self._is_held and not self._may_give_up and self._received is None:
             self._received = received
             logger.warning(
                 "%s: this iteration is completed first. Once more ends it at once, and leaves the "

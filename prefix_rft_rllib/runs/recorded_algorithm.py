@@ -37,8 +37,8 @@ class RecordedAlgorithm(Algorithm):
         """One iteration.
 
         SIGINT (Ctrl-C) and SIGTERM end it: while it samples at once, so that the algorithm is as it
-        was before; once its update has begun when it is complete and written. A second signal
-        always ends at once (docs/faults.md).
+        was before; once its update has begun, or in parallel to an evaluation, when it is complete
+        and written. A second signal ends it at once (docs/faults.md).
 
         Returns:
             RLlib's result of the iteration.
@@ -76,6 +76,12 @@ class RecordedAlgorithm(Algorithm):
     def _before_end(self) -> None:
         """What is done when a signal ends the run: all that is known is on disk."""
         self._recorder.close()
+
+    @override(Algorithm)
+    def _run_one_training_iteration_and_evaluation_in_parallel(self) -> Any:
+        """Complete the iteration: it runs in a thread, where no signal can give it up."""
+        self._ending.hold()
+        return super()._run_one_training_iteration_and_evaluation_in_parallel()
 
     @override(Algorithm)
     def _run_one_evaluation(self, *args: Any, **kwargs: Any) -> Any:

@@ -149,7 +149,10 @@ class EvaluatingAlgorithm(Algorithm):
         """Take what an evaluation needs of the learners before they go on."""
         if self.config.evaluates_sets:
             self._taken, self._losses = self._take_weights(), self._probe_losses()
-        return super()._run_one_training_iteration_and_evaluation_in_parallel()
+        try:
+            return super()._run_one_training_iteration_and_evaluation_in_parallel()
+        finally:
+            self._taken = self._losses = None  # of an evaluation that was left out, too
 
     @classmethod
     @override(Algorithm)

@@ -74,6 +74,18 @@ def test_a_part_may_be_given_up_inside_held_work(ending, done):
     assert done == ["begun", "given up", "left out"]
 
 
+def test_a_part_may_be_given_up_while_another_thread_holds_the_work(ending, done):
+    def evaluation():
+        thread = threading.Thread(target=ending.hold)  # its update begins
+        thread.start()
+        thread.join()
+        signal.raise_signal(INT)
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(ending, ending.hold, lambda: done.append(ending.unless_asked(evaluation, "left")))
+    assert done == ["left"]
+
+
 def test_a_part_is_done_where_no_signal_comes(ending):
     assert ending.unless_asked(lambda: 1, 0) == 1
     with ending.watching():

@@ -7,7 +7,12 @@ import pytest
 
 from prefix_rft_rllib.runs.checkpoints import checkpoint_path, newest_checkpoint
 from prefix_rft_rllib.runs.run_directory import read_metrics, read_minibatches
-from tests.algorithm_runs import assert_close, assert_same_rollouts, numbers_of
+from tests.algorithm_runs import (
+    assert_close,
+    assert_same_rollouts,
+    numbers_of,
+    signal_before,
+)
 from tests.small_configs import HELD_OUT
 
 pytest_plugins = ("tests.algorithm_fixtures",)
@@ -33,18 +38,6 @@ def algo(ran):
     algo, checkpoint = ran
     algo.restore_from_path(checkpoint)
     return algo
-
-
-def signal_before(monkeypatch, algo, name: str, number: signal.Signals) -> None:
-    """Send a signal to this process when a method is called for the first time."""
-    method = getattr(algo, name)
-
-    def signalled(*args, **kwargs):
-        monkeypatch.undo()
-        signal.raise_signal(number)
-        return method(*args, **kwargs)
-
-    monkeypatch.setattr(algo, name, signalled)
 
 
 def iterations_in(algo) -> tuple[list[int], set[int]]:
