@@ -124,8 +124,21 @@ def has_plain_head(lm: Any) -> bool:
 
 
 def packs_rows(lm: Any) -> bool:
-    """Whether the model's attention reads packed rows at the cost of the rows apart."""
-    return getattr(lm.config, "_attn_implementation", None) in PACKING_ATTENTION
+    """Whether the model reads packed rows, and its attention at the cost of the rows apart."""
+    attention = getattr(lm.config, "_attn_implementation", None)
+    return attention in PACKING_ATTENTION and not numbers_tokens_itself(lm)
+
+
+def numbers_tokens_itself(lm: Any) -> bool:
+    """Whether layers number the tokens of a pass from 0, whatever positions they are given.
+
+    Those of Llama 4 without rotary embeddings do, and scale queries by it (`floor_scale`, 8,192):
+    tokens of several rows in one are then taken for later ones of a long row.
+    """
+    return any(
+        getattr(module, "attn_temperature_tuning", False) and not module.use_rope
+        for module in lm.modules()
+    )
 
 
 def run_rows(model: Any, input_ids: torch.Tensor, attends: torch.Tensor, *, packed: bool) -> Any:
@@ -151,14 +164,19 @@ def run_rows(model: Any, input_ids: torch.Tensor, attends: torch.Tensor, *, pack
 
 @torch.no_grad()
 def check_reads_packed_rows(lm: Any) -> None:
-    """Check that rows run as one do not see each other.
+    """Check that rows run as one do not see each other, and keep their positions.
 
     Args:
         lm: A causal LM in evaluation mode.
 
     Raises:
-        ValueError: If they do.
+        ValueError: If they do not.
     """
+    if numbers_tokens_itself(lm):
+        raise ValueError(
+            f"`packing=True`: layers of {type(lm).__name__} number the tokens of a pass, not those "
+            "of each row (`attn_temperature_tuning`). Leave it out."
+        )
     vocab_size = lm.get_input_embeddings().weight.shape[0]
     input_ids = torch.arange(6, device=lm.device).reshape(2, 3) % vocab_size
     attends = torch.ones_like(input_ids, dtype=torch.bool)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from prefix_rft_rllib.core.prefix_tree import PrefixTree, prefix_tree
 from prefix_rft_rllib.core.tokens import Region
+from prefix_rft_rllib.models.causal_lm import numbers_tokens_itself
 
 PREFIX_TREE = "prefix_tree"
 """Name of this attention in transformers."""
@@ -155,6 +156,11 @@ def switch_to_trees(lm: Any) -> None:
         raise ValueError(
             f"the attention of {type(lm).__name__} is {chosen!r} here, and {SHARING_ATTENTION!r} "
             "alone can do that."
+        )
+    if numbers_tokens_itself(lm):
+        raise ValueError(
+            f"layers of {type(lm).__name__} number the tokens of a pass, not those of each row "
+            "(`attn_temperature_tuning`)."
         )
     AttentionInterface.register(PREFIX_TREE, _attend)
     AttentionMaskInterface.register(PREFIX_TREE, _make_mask)

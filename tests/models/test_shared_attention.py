@@ -19,7 +19,7 @@ from transformers import (
 
 from prefix_rft_rllib.core.tokens import Region, pad_rows
 from prefix_rft_rllib.models import shared_attention
-from prefix_rft_rllib.models.causal_lm import checkpoint_activations, save_lm
+from prefix_rft_rllib.models.causal_lm import checkpoint_activations, packs_rows, save_lm
 from prefix_rft_rllib.models.shared_attention import PREFIX_TREE
 from prefix_rft_rllib.models.token_scorer import TokenScorer
 from tests.models.test_token_scorer import CONFIGS, SMALL, TEMPERATURE, row_by_row
@@ -227,6 +227,22 @@ def test_models_with_other_layers_than_attention_are_refused(family):
         TokenScorer(lm, share_prompts=True, **settings)
     assert lm.config._attn_implementation == chosen
     assert TokenScorer(lm, share_prompts=None, **settings).min_saved_fraction is None
+
+
+def test_layers_that_number_the_tokens_of_a_pass_are_refused_shared_and_packed():
+    # Few enough tokens for the check on short rows: it would not notice.
+    config = Llama4TextConfig(**SMALL, head_dim=4, no_rope_layers=[1, 0], floor_scale=16)
+    lm = random_lm(config)
+    settings = {"temperature": 1.0, "compute_dtype": "float32"}
+    with pytest.raises(ValueError, match=r"`share_prompts=True` is not possible: .*of each row"):
+        TokenScorer(lm, share_prompts=True, packing=None, **settings)
+    with pytest.raises(ValueError, match=r"`packing=True`: .*`attn_temperature_tuning`"):
+        TokenScorer(lm, packing=True, **settings)
+    lm.config._attn_implementation = "flash_attention_2"
+    assert not packs_rows(lm)
+    for layer in lm.model.layers:
+        layer.self_attn.attn_temperature_tuning = False
+    assert packs_rows(lm)
 
 
 @pytest.mark.parametrize("attention", ["eager", "flash_attention_2"])
