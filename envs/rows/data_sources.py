@@ -85,10 +85,12 @@ def held_out_sources(held_out: Mapping[Any, Any]) -> dict[str, tuple[DataSource,
         ValueError: If a name or a source is wrong.
     """
     for name in held_out:
-        if not isinstance(name, str) or not name or name in _RESERVED_SPLITS:
+        is_text = isinstance(name, str) and name
+        if not is_text or "/" in name or name in _RESERVED_SPLITS:
             raise ValueError(
                 f"env_config['held_out_data'] has the name {name!r}. A name is a non-empty text "
-                f"other than {', '.join(map(repr, _RESERVED_SPLITS))}."
+                f"without '/' other than {', '.join(map(repr, _RESERVED_SPLITS))}: results are "
+                "called evaluation/<name>/<metric>."
             )
     return {name: data_sources("held_out_data", data, {}) for name, data in held_out.items()}
 

@@ -10,6 +10,7 @@ from typing import Any
 from prefix_rft_rllib.basics.declarations import declarations, setting
 from prefix_rft_rllib.basics.ranges import TEXT, mapping, optional, whole
 from prefix_rft_rllib.envs.problems.problem import TRAIN
+from prefix_rft_rllib.evaluation.benchmarks import find_benchmark
 from prefix_rft_rllib.evaluation.options import MAX_K, EvaluationOptions
 
 _OPTIONS = {declaration.name: declaration for declaration in declarations(EvaluationOptions)}
@@ -54,6 +55,18 @@ class EvaluationSet:
 
 OF_THE_RUN = ("tokenizer", "vocab_size", "eos_token_ids")
 """Keys of `env_config` that the engine depends on: those of benchmarks are the run's."""
+_REFUSED = {
+    **dict.fromkeys(OF_THE_RUN, "which must be the run's: one engine answers all sets"),
+    "data": "which 'benchmark' names",
+    **dict.fromkeys(("held_out_data", "held_out_fraction"), "but nothing of a set is held out"),
+}
+"""Keys that a set's `env_config` must not have, and why."""
+_INHERITED = (
+    *OF_THE_RUN,
+    *("system_prompt", "chat_template", "chat_template_kwargs"),
+    *("max_prompt_tokens", "max_response_tokens", "rewards"),
+)
+"""Keys of the run's `env_config` that hold for benchmarks too; the recipe decides the others."""
 SET_DECLARATIONS = {declaration.name: declaration for declaration in declarations(EvaluationSet)}
 """The keys of an entry of `evaluation_sets`."""
 
@@ -112,10 +125,27 @@ def _checked(name: str, entry: Any) -> EvaluationSet:
             f"`{where}['env_config']` has no effect: it is for a `benchmark`. A held-out set is "
             "asked as env_config['held_out_data'] says."
         )
-    for key in OF_THE_RUN:
+    for key, reason in _REFUSED.items():
         if key in checked.env_config:
-            raise ValueError(
-                f"`{where}['env_config']` has {key!r}, which must be the run's: one engine answers "
-                "all sets. Leave it out."
-            )
+            raise ValueError(f"`{where}['env_config']` has {key!r}, {reason}. Leave it out.")
     return checked
+
+
+def benchmark_env_config(asked: EvaluationSet, env_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `env_config` of a benchmark.
+
+    Args:
+        asked: A set with a `benchmark`.
+        env_config: The run's.
+
+    Returns:
+        What holds for the benchmark of the run's, then the recipe's, then the set's own.
+
+    Raises:
+        ValueError: If there is no such benchmark.
+    """
+    assert asked.benchmark is not None
+    chosen = find_benchmark(asked.benchmark)
+    inherited = {key: env_config[key] for key in _INHERITED if key in env_config}
+    fixed = {"cut_prefix_before_answer": False}
+    return {**inherited, **fixed, **chosen.recipe.env_config(chosen.source), **asked.env_config}

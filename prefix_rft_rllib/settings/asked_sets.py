@@ -11,19 +11,16 @@ from prefix_rft_rllib.evaluation.asking import num_ungradeable
 from prefix_rft_rllib.evaluation.benchmarks import find_benchmark
 from prefix_rft_rllib.evaluation.held_out import AskedSet, options_of
 from prefix_rft_rllib.evaluation.questions import spread_evenly
-from prefix_rft_rllib.evaluation.sets import OF_THE_RUN, EvaluationSet, sets_to_evaluate
+from prefix_rft_rllib.evaluation.sets import (
+    EvaluationSet,
+    benchmark_env_config,
+    sets_to_evaluate,
+)
 from prefix_rft_rllib.rollouts.sampling import Sampling
 from prefix_rft_rllib.settings.settings import Settings
 from prefix_rft_rllib.settings.setup_checks import check_model
 
 logger = logging.getLogger(__name__)
-
-INHERITED = (
-    *OF_THE_RUN,
-    *("system_prompt", "chat_template", "chat_template_kwargs"),
-    *("max_prompt_tokens", "max_response_tokens", "rewards"),
-)
-"""Keys of the run's `env_config` that hold for benchmarks too; the recipe decides the others."""
 
 
 def asked_sets(config: Settings, problem_set: ProblemSet) -> tuple[AskedSet, ...]:
@@ -61,13 +58,9 @@ def _asked(
     problems: Sequence[Problem] = own.held_out.get(name, ())
     protocol = config.held_out_num_samples
     if of.benchmark is not None:
-        chosen = find_benchmark(of.benchmark)
-        protocol = chosen.recipe.num_samples
-        inherited = {key: env[key] for key in INHERITED if key in env}
-        fixed = {"cut_prefix_before_answer": False}
+        protocol = find_benchmark(of.benchmark).recipe.num_samples
+        env_config = benchmark_env_config(of, env)
         try:
-            recipe = chosen.recipe.env_config(chosen.source)
-            env_config = {**inherited, **fixed, **recipe, **of.env_config}
             problem_set = load_problem_set(env_config)
             check_model(config, problem_set)
             problems = problem_set.problems

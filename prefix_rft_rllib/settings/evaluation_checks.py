@@ -7,8 +7,7 @@ from typing import Any
 
 from prefix_rft_rllib.envs.problems.problem import TRAIN
 from prefix_rft_rllib.envs.settings import EnvSettings
-from prefix_rft_rllib.evaluation.benchmarks import find_benchmark
-from prefix_rft_rllib.evaluation.sets import EvaluationSet, sets_to_evaluate
+from prefix_rft_rllib.evaluation.sets import EvaluationSet, benchmark_env_config, sets_to_evaluate
 from prefix_rft_rllib.settings.rllib_settings import (
     ENV_RUNNER_OVERRIDES,
     SAMPLING_OVERRIDES,
@@ -124,8 +123,11 @@ def _check_set(
                 f"{where} has a 'benchmark' and the name of a held-out set: their results would be "
                 "called the same. Give it another name."
             )
-        find_benchmark(asked.benchmark)
-    budget = {**vars(env), **asked.env_config}["max_response_tokens"]
+        try:
+            env = EnvSettings.from_config(benchmark_env_config(asked, config.env_settings()))
+        except ValueError as error:
+            config._value_error(f"{where}: {error}")
+    budget = env.max_response_tokens
     if (asked.max_response_tokens or 0) > budget:
         config._value_error(
             f"{where} has max_response_tokens {asked.max_response_tokens}, but "

@@ -29,6 +29,7 @@ from tests.envs.small_tokenizers import save_byte_level_bpe
         ({"held_out_fraction": "0.2"}, "in [0, 1), got '0.2'"),
         ({"held_out_data": "x.jsonl"}, "must be a dict of names to sources"),
         ({"held_out_data": {"train": "x.jsonl"}}, "has the name 'train'"),
+        ({"held_out_data": {"aime/24": "x.jsonl"}}, "has the name 'aime/24'"),
         ({"held_out_data": {"held_out": "x"}, "held_out_fraction": 0.1}, "Rename it"),
         ({"filters": ["too_long"]}, "Unknown filter 'too_long'. Known filters: prompt_too_long"),
         ({"filters": "prompt_too_long"}, "must be a list of names"),

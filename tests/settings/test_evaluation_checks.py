@@ -64,6 +64,15 @@ def test_every_key_of_a_set_is_checked_by_its_range(key):
             {"x": {"benchmark": "aime2024", "env_config": {"tokenizer": "t"}}},
             "has 'tokenizer', which must be the run's",
         ),
+        *(
+            ({"x": {"benchmark": "aime2024", "env_config": own}}, message)
+            for own, message in (
+                ({"max_response_tokens": "64"}, "`evaluation_sets['x']`: env_config['max_response"),
+                ({"max_response": 64}, "`evaluation_sets['x']`: Unknown env_config key 'max_resp"),
+                ({"data": "toy_arithmetic"}, "has 'data', which 'benchmark' names. Leave it out"),
+                ({"held_out_data": HELD_OUT}, "has 'held_out_data', but nothing of a set is held"),
+            )
+        ),
     ],
 )
 def test_a_wrong_set_is_an_error(sets, message):
