@@ -5,7 +5,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from prefix_rft_rllib.basics.numbered_files import numbered
 from prefix_rft_rllib.basics.whole_directories import (
+    MANIFEST_FILE,
     DamagedDirectoryError,
     checked,
     put_back,
@@ -83,9 +85,15 @@ def check_checkpoint(path: Path) -> dict[str, Any] | None:
     check_parts(path)
     if about is None:
         logger.warning(
-            "%s was written by a version without checksums: its parts are there, but whether they "
-            "are what was written, and from which data and settings, cannot be checked.",
+            "%s has no %s: it was written by a version without checksums, or is a copy that lacks "
+            "it. Its parts are there, but whether they are what was written, and from which data "
+            "and settings, cannot be checked.",
             path,
+            MANIFEST_FILE,
+        )
+    elif not all(isinstance(about.get(name), dict) for name in ("versions", "fingerprint")):
+        raise DamagedDirectoryError(
+            f"{path} is damaged: {MANIFEST_FILE} does not say from which data and settings it is."
         )
     return about
 
@@ -96,10 +104,12 @@ def checkpoint_path(run_dir: str | Path, iteration: int) -> Path:
 
 
 def checkpoints_of(run_dir: str | Path) -> dict[int, Path]:
-    """The checkpoints in a run directory by iteration, the newest last; whole or not."""
-    paths = (Path(run_dir) / CHECKPOINTS_FOLDER).glob("iteration_*")
-    numbered = {int(path.name.removeprefix("iteration_")): path for path in paths}
-    return dict(sorted(numbered.items()))
+    """The checkpoints in a run directory by iteration, the newest last; whole or not.
+
+    What has another name, such as a copy that a user has made beside one, is none of them.
+    """
+    found = numbered(Path(run_dir) / CHECKPOINTS_FOLDER, "iteration_", "")
+    return {iteration: path for iteration, path in found.items() if path.is_dir()}
 
 
 def newest_checkpoint(run_dir: str | Path) -> Path | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefix_rft_rllib.basics.numbered_files import numbered
 from prefix_rft_rllib.runs.checkpoints import checkpoints_of
 from prefix_rft_rllib.runs.older_results import (
     CONFIG_FILE,
@@ -206,11 +207,8 @@ class RunDirectory:
             for name in (METRICS_FILE, MINIBATCHES_FILE)
         }
         removed["steps of TensorBoard events"] = remove_events_after(self._path, self._iteration)
-        later = [
-            file
-            for file in (self._path / ROLLOUTS_FOLDER).glob("iteration_*.jsonl.gz")
-            if int(file.name.removeprefix("iteration_").split(".")[0]) > self._iteration
-        ]
+        rollouts = numbered(self._path / ROLLOUTS_FOLDER, "iteration_", ".jsonl.gz")
+        later = [file for iteration, file in rollouts.items() if iteration > self._iteration]
         for file in later:
             file.unlink()
         removed["rollouts files"] = len(later)

@@ -19,9 +19,13 @@ from prefix_rft_rllib.runs.checkpoints import (
 )
 
 
+def about(iteration: int) -> dict:
+    return {"iteration": iteration, "versions": {}, "fingerprint": {}}
+
+
 def write(run_dir: Path, iteration: int, ending: str = ".pkl") -> Path:
     path = checkpoint_path(run_dir, iteration)
-    with written_whole(path, {"iteration": iteration}, is_checkpoint) as place:
+    with written_whole(path, about(iteration), is_checkpoint) as place:
         for name in PARTS:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / f"{name}{ending}").write_text(f"{name} {iteration}")
@@ -36,14 +40,40 @@ def test_names_of_checkpoints_sort_by_iteration(tmp_path):
     assert [*checkpoints_of(tmp_path)] == [2, 10, 1000000]
 
 
+def test_what_else_lies_beside_checkpoints_is_left_alone(tmp_path):
+    paths = {iteration: write(tmp_path, iteration) for iteration in (1, 2, 3)}
+    folder = tmp_path / "checkpoints"
+    others = ("iteration_000003.bak", "iteration_000002 (copy)", "iteration_1_0", "iteration_-1")
+    for name in others:
+        (folder / name).mkdir()
+    (folder / "iteration_000009").write_text("a file")
+    assert checkpoints_of(tmp_path) == paths
+    assert newest_checkpoint(tmp_path) == paths[3]
+    remove_old_checkpoints(tmp_path, keep_last=1, keep_every=None)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        (*others, "iteration_000003", "iteration_000009")
+    )
+
+
+@pytest.mark.parametrize("wrong", [{}, {"versions": None, "fingerprint": {}}, {"versions": {}}])
+def test_a_checkpoint_whose_manifest_says_no_origin_is_damaged(tmp_path, wrong):
+    with written_whole(checkpoint_path(tmp_path, 2), wrong, is_checkpoint) as place:
+        for name in PARTS:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / f"{name}.pkl").write_text(name)
+    with pytest.raises(DamagedDirectoryError, match="does not say from which data and settings"):
+        check_checkpoint(checkpoint_path(tmp_path, 2))
+    assert newest_checkpoint(write(tmp_path, 1).parents[1]) == checkpoint_path(tmp_path, 1)
+
+
 @pytest.mark.parametrize("ending", [".pkl", ".msgpack"])
 def test_a_checkpoint_lacks_no_part(tmp_path, ending, caplog):
     path = write(tmp_path, 1, ending)
-    assert check_checkpoint(path) == {"iteration": 1}
+    assert check_checkpoint(path) == about(1)
     assert not caplog.messages
     (path / "manifest.json").unlink()
     assert check_checkpoint(path) is None
-    assert "by a version without checksums" in caplog.text
+    assert "has no manifest.json: it was written by a version without checksums" in caplog.text
     for part in PARTS:
         text = (path / f"{part}{ending}").read_text()
         (path / f"{part}{ending}").unlink()

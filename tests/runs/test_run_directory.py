@@ -121,6 +121,19 @@ def test_a_restored_run_goes_on_without_repeating_a_row_and_says_so(tmp_path, ca
     assert "2 steps of TensorBoard events, 2 rollouts files" in message
 
 
+def test_a_rollback_leaves_what_others_have_put_among_the_rollouts(tmp_path):
+    run = RunDirectory(tmp_path)
+    write_iterations(run, range(1, 4))
+    run.close()
+    copy = tmp_path / "rollouts" / "iteration_000003_best.jsonl.gz"
+    copy.write_bytes(b"a copy")
+    again = RunDirectory(tmp_path, iteration=1)
+    again.write_rollouts(2, [])
+    again.close()
+    left = sorted(path.name for path in copy.parent.iterdir())
+    assert left == ["iteration_000001.jsonl.gz", copy.name]
+
+
 def test_nothing_is_touched_before_the_first_row_is_written(tmp_path):
     # RLlib builds an algorithm at iteration 0 and restores it afterwards.
     run = RunDirectory(tmp_path)
