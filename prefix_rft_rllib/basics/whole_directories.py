@@ -30,6 +30,13 @@ class DamagedDirectoryError(ValueError):
     """Files of a directory are missing, or not what its manifest says."""
 
 
+class _Entry(NamedTuple):
+    """What a manifest has of a file."""
+
+    size: int
+    sha256: str
+
+
 class _State(NamedTuple):
     """What of a file changes whenever it is written."""
 
@@ -53,7 +60,7 @@ def written_whole(
     Every file is read again for its checksum and flushed to the disk.
 
     Args:
-        path: Its place. What is there stays until the new one is complete.
+        path: Its place, or a link to it. What is there stays until the new one is complete.
         about: Plain data for the manifest.
         is_replaceable: Whether a directory that is there, and not empty, may be replaced.
 
@@ -63,6 +70,8 @@ def written_whole(
     Raises:
         ValueError: If the place is taken or cannot be written.
     """
+    if path.is_symlink():
+        path = path.resolve()  # the link stays, and what it leads to is replaced
     _put_back(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_replaceable(path))):
         raise ValueError(
@@ -100,7 +109,8 @@ def checked(path: Path, part: str = "") -> dict[str, Any] | None:
         What the manifest says about the directory; None without a manifest.
 
     Raises:
-        DamagedDirectoryError: Naming what is missing, shorter or longer, or changed.
+        DamagedDirectoryError: Naming what is missing, shorter or longer, changed, or cannot be
+            read.
         FileNotFoundError: If there is no such directory.
     """
     _put_back(path)
@@ -110,17 +120,11 @@ def checked(path: Path, part: str = "") -> dict[str, Any] | None:
     if not manifest.is_file():
         return None
     try:
-        text = manifest.read_text()
-        read = json.loads(text)
-        about, files, format_ = dict(read["about"]), dict(read["files"]), read["format"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise DamagedDirectoryError(
-            f"{path} is damaged: {MANIFEST_FILE} is ({error!r})."
-        ) from error
-    if format_ != FORMAT:
-        raise DamagedDirectoryError(f"{manifest} has the format {format_!r}, known is {FORMAT}.")
-    wanted = {name: entry for name, entry in files.items() if _is_in(name, part)}
-    wrong = [*_lost(path, wanted)] or [*_changed(path, wanted)]
+        about, files = _read_manifest(manifest)
+        wanted = {name: entry for name, entry in files.items() if _is_in(name, part)}
+        wrong = [*_lost(path, wanted)] or [*_changed(path, wanted)]
+    except OSError as error:
+        raise DamagedDirectoryError(f"{path} cannot be read: {error}.") from error
     if wrong:
         raise DamagedDirectoryError(f"{path} is damaged: {first_of(wrong, 3, '; ')}.")
     return about
@@ -148,25 +152,42 @@ def remove_remains(folder: Path) -> None:
             shutil.rmtree(path)
 
 
+def _read_manifest(manifest: Path) -> tuple[dict[str, Any], dict[str, _Entry]]:
+    """What a manifest says about its directory, and size and checksum by name of a file."""
+    try:
+        read = json.loads(manifest.read_bytes())
+        about, files, format_ = dict(read["about"]), dict(read["files"]), read["format"]
+        entries = {
+            name: _Entry(int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()
+        }
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamagedDirectoryError(
+            f"{manifest.parent} is damaged: {MANIFEST_FILE} is ({error!r})."
+        ) from error
+    if format_ != FORMAT:
+        raise DamagedDirectoryError(f"{manifest} has the format {format_!r}, known is {FORMAT}.")
+    return about, entries
+
+
 def _is_in(name: str, part: str) -> bool:
     return not part or name == part or name.startswith(f"{part}/")
 
 
-def _lost(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
+def _lost(directory: Path, files: Mapping[str, _Entry]) -> Iterator[str]:
     """Say which files are missing or of another size."""
     for name, entry in files.items():
         file = directory / name
         if not file.is_file():
             yield f"{name} is missing"
-        elif file.stat().st_size != entry["size"]:
-            yield f"{name} has {file.stat().st_size} bytes instead of {entry['size']}"
+        elif file.stat().st_size != entry.size:
+            yield f"{name} has {file.stat().st_size} bytes instead of {entry.size}"
 
 
-def _changed(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
+def _changed(directory: Path, files: Mapping[str, _Entry]) -> Iterator[str]:
     """Say which files have other contents."""
     sums = _checksums(directory, tuple(_State.of(directory, name) for name in files))
     for name, entry in files.items():
-        if sums[name] != entry["sha256"]:
+        if sums[name] != entry.sha256:
             yield f"{name} has changed (another checksum)"
 
 

@@ -1,5 +1,6 @@
 """Directories are whole or not there, and what was lost or changed in one is named."""
 
+import errno
 import hashlib
 import json
 import os
@@ -32,6 +33,12 @@ def write(path, about=ABOUT, **files: bytes) -> None:
         (place / "part").mkdir()
         for name, data in ({"a": b"one", "b": b"two"} | files).items():
             (place / "part" / name).write_bytes(data)
+
+
+def with_files(path, files) -> None:
+    """Write a manifest by hand."""
+    text = json.dumps({"format": 1, "about": ABOUT, "files": files})
+    (path / "manifest.json").write_text(text)
 
 
 @pytest.fixture
@@ -81,6 +88,11 @@ def test_every_file_and_folder_is_flushed_to_the_disk(tmp_path, monkeypatch):
         (lambda d: (d / "part/b").write_bytes(b"Two"), "part/b has changed (another checksum)"),
         (lambda d: (d / "manifest.json").write_text('{"format": 1'), "manifest.json is (JSON"),
         (lambda d: (d / "manifest.json").write_text("[]"), "manifest.json is (TypeError"),
+        (lambda d: (d / "manifest.json").write_bytes(b"\xff"), "manifest.json is (UnicodeDecode"),
+        (lambda d: (d / "manifest.json").write_text("[" * 100_000), "manifest.json is (Recursion"),
+        (lambda d: with_files(d, {"part/a": None}), "manifest.json is (TypeError"),
+        (lambda d: with_files(d, {"part/a": {"size": 3}}), "manifest.json is (KeyError('sha256'"),
+        (lambda d: with_files(d, None), "manifest.json is (TypeError"),
         (
             lambda d: (d / "manifest.json").write_text('{"format": 2, "about": {}, "files": {}}'),
             "has the format 2, known is 1",
@@ -119,6 +131,30 @@ def test_a_directory_without_manifest_cannot_be_checked_and_a_missing_one_is_an_
     assert checked(tmp_path) is None
     with pytest.raises(FileNotFoundError, match=r"no directory .*nowhere"):
         checked(tmp_path / "nowhere")
+
+
+def test_a_file_that_cannot_be_read_is_a_damage(directory, monkeypatch):
+    def broken(path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(whole_directories, "_checksum", broken)
+    with pytest.raises(DamagedDirectoryError, match=r"whole cannot be read: .*Input/output error"):
+        checked(directory)
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(directory, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(directory)
+    for about in ({"iteration": 4}, {"iteration": 5}):
+        write(link, about)
+        assert link.is_symlink()
+        assert checked(link) == checked(directory) == about
+    assert names(directory.parent) == ["whole"]
+    missing = tmp_path / "missing"
+    missing.symlink_to(directory.parent / "new")
+    write(missing)
+    assert checked(directory.parent / "new") == ABOUT
+    assert names(tmp_path) == ["folder", "latest", "missing"]
 
 
 def test_a_write_that_fails_leaves_the_earlier_one(directory):
