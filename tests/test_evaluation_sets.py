@@ -16,6 +16,7 @@ from prefix_rft_rllib.envs import load_problem_set
 from prefix_rft_rllib.evaluate import EvaluationOptions, evaluate
 from prefix_rft_rllib.evaluation import evaluate_held_out
 from prefix_rft_rllib.evaluation.demonstration_probes import chosen_probes
+from prefix_rft_rllib.runs.checkpoints import checkpoint_path, newest_checkpoint
 from prefix_rft_rllib.runs.run_directory import read_metrics
 from tests.algorithm_runs import numbers_of, signal_before, weights_of
 from tests.small_configs import HELD_OUT
@@ -202,5 +203,36 @@ def test_evaluation_env_runners_evaluate_the_weights_before_an_iteration_in_para
             algo.train()
         assert (algo.iteration, algo._taken) == (3, None)
         assert [row["training_iteration"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+    finally:
+        algo.stop()
+
+
+@pytest.mark.parametrize("moment", ["evaluate", "_take_weights"])
+def test_a_signal_in_parallel_to_training_gives_up_the_evaluation_alone(
+    make_evaluated, sequential, run, tmp_path, monkeypatch, moment
+):
+    config = make_evaluated(evaluation_num_env_runners=1, evaluation_parallel_to_training=True)
+    algo = config.reporting(run_dir=str(tmp_path)).checkpointing(every=100).build_algo()
+    method = getattr(algo, moment)
+
+    def signalled(*args, **kwargs):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGTERM)
+        return method(*args, **kwargs)
+
+    try:
+        monkeypatch.setattr(algo, moment, signalled)
+        with pytest.raises(SystemExit):
+            algo.train()
+        assert algo.iteration == 1
+        assert newest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 1)
+        (row,) = read_metrics(tmp_path)
+        assert not [key for key in row if key.startswith("evaluation/")]
+        # The weights are those after the iteration, not those that the evaluation was to have.
+        found = without_probes(algo.evaluate())
+        assert found == without_probes(sequential["evaluations"][1])
+        result = algo.train()
+        assert numbers_of(result) == pytest.approx(run.numbers[2], rel=1e-6, abs=1e-7)
+        assert without_probes(result[EVALUATION_RESULTS]) == found
     finally:
         algo.stop()

@@ -250,10 +250,13 @@ class CheckpointedAlgorithm(RecordedAlgorithm):
     @override(RecordedAlgorithm)
     def _before_end(self) -> None:
         """With `every`, a run that a signal ends leaves a checkpoint of its last iteration."""
-        if self.config.every and self.iteration and not self._is_half_done:
+        if self.config.every and self.iteration and self._half_done is None:
             path = checkpoint_path(self._recorder.directory, self.iteration)
-            if not path.exists():
-                self.save_to_run_dir()
+            try:
+                if not path.exists():
+                    self.save_to_run_dir()
+            except Exception:
+                logger.exception("No checkpoint of iteration %d could be written.", self.iteration)
         super()._before_end()
 
 

@@ -20,8 +20,8 @@ class RecordedAlgorithm(Algorithm):
     config: Settings
     _recorder: RunRecorder
     _logdir: str
-    _is_half_done: bool = False
-    """Whether an update has begun in an iteration that never ended."""
+    _half_done: int | None = None
+    """The iteration whose update has begun, until it is complete and written."""
     _failure: BaseException | None = None
     """What the last iteration that failed did so of."""
     _has_given_up_evaluation: bool = False
@@ -48,9 +48,9 @@ class RecordedAlgorithm(Algorithm):
             SystemExit: Of SIGTERM, with the exit code 143.
             RuntimeError: If the iteration before failed after its update had begun.
         """
-        if self._is_half_done:
+        if self._half_done is not None:
             raise RuntimeError(
-                f"Iteration {self.iteration + 1} failed after its update had begun. Running it "
+                f"Iteration {self._half_done} failed after its update had begun. Running it "
                 "again would train on its groups twice: restore a checkpoint first. To go on with "
                 "the model as it is now, algo.restore_from_path(algo.save_to_path()). It failed "
                 f"of: {self._failure!r}"
@@ -58,7 +58,6 @@ class RecordedAlgorithm(Algorithm):
         try:
             with self._ending.watching():
                 result: dict[str, Any] = super().train()
-                self._is_half_done = False
                 return result
         except (KeyboardInterrupt, SystemExit) as signalled:
             self._failure = signalled
@@ -71,7 +70,7 @@ class RecordedAlgorithm(Algorithm):
     def _begin_update(self) -> None:
         """From here on a signal waits for the end of the iteration, which is never run again."""
         self._ending.hold()
-        self._is_half_done = True
+        self._half_done = self.iteration + 1
 
     def _before_end(self) -> None:
         """What is done when a signal ends the run: all that is known is on disk."""
@@ -108,7 +107,7 @@ class RecordedAlgorithm(Algorithm):
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
-        self._is_half_done = False
+        self._half_done = None
 
     @override(Algorithm)
     def log_result(self, result: dict[str, Any]) -> None:
@@ -117,6 +116,7 @@ class RecordedAlgorithm(Algorithm):
             self._has_given_up_evaluation = False
         super().log_result(result)
         self._recorder.add_result(result)
+        self._half_done = None
 
     @override(Algorithm)
     def cleanup(self) -> None:

@@ -86,11 +86,8 @@ class EvaluatingAlgorithm(Algorithm):
         assert not is_parallel or self._taken, "the weights were taken before the iteration"
         self._before_evaluate()
         self._call_back("on_evaluate_start")
-        try:
-            losses = self._probe_losses() if self._losses is None else self._losses
-            results, _, _ = evaluate_held_out(self)
-        finally:
-            self._taken = self._losses = None
+        losses = self._probe_losses() if self._losses is None else self._losses
+        results, _, _ = evaluate_held_out(self)
         for name, values in losses.items():
             results[name] = results.get(name, {}) | values
         self._call_back("on_evaluate_end", evaluation_metrics=results)

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end an iteration that samples, and wait for one that updates."""
 
 import errno
+import shutil
 import signal
 
 import pytest
@@ -102,10 +103,6 @@ def test_an_evaluation_is_given_up_and_its_iteration_counts(algo, run, monkeypat
 def test_an_iteration_that_failed_in_its_update_is_not_run_again(ran, run, monkeypatch):
     algo, checkpoint = ran
     algo.restore_from_path(checkpoint)
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patched:
         patched.setattr(algo._recorder._run, "write_minibatches", full)
         with pytest.raises(
@@ -117,3 +114,40 @@ def test_an_iteration_that_failed_in_its_update_is_not_run_again(ran, run, monke
     algo.restore_from_path(checkpoint)
     assert_close(numbers_of(algo.train()), run.numbers[2])
     assert iterations_in(algo) == ([1, 2], {1, 2})
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_iteration_whose_row_is_not_written_is_named_by_its_number(algo, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(algo._recorder._run, "write_metrics", full)
+        with pytest.raises(OSError, match=r"Iteration 2 is not recorded as a whole"):
+            algo.train()
+    with pytest.raises(RuntimeError, match="Iteration 2 failed after its update had begun"):
+        algo.train()
+
+
+def test_an_iteration_counts_whose_checkpoint_cannot_be_written(algo, run, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setitem(vars(algo.config), "every", 1)
+        patched.setattr(algo, "save_to_path", full)
+        with pytest.raises(OSError, match="No space left"):
+            algo.train()
+    assert iterations_in(algo) == ([1, 2], {1, 2})
+    assert_close(numbers_of(algo.train()), run.numbers[3])
+
+
+def test_a_signal_ends_a_run_whose_checkpoint_cannot_be_written(algo, monkeypatch, caplog):
+    monkeypatch.setattr(type(algo), "save_to_run_dir", full)
+    shutil.rmtree(checkpoint_path(algo.config.run_dir, 1), ignore_errors=True)
+
+    def signalled(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(algo.env_runners, "_sample_once", signalled)
+    with pytest.raises(SystemExit) as caught:
+        algo.train()
+    assert caught.value.code == 143
+    assert "No checkpoint of iteration 1 could be written" in caplog.text
