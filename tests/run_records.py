@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +99,11 @@ def files_of(path: Path) -> dict[str, bytes]:
         for file in path.rglob("*")
         if file.is_file() and "tfevents" not in file.name
     }
+
+
+def other_writer(run_dir) -> str:
+    """What another process is told that would write into a run directory; nothing if it may."""
+    program = "import sys, pathlib; from prefix_rft_rllib.runs.one_writer import OneWriter; "
+    program += "OneWriter(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", program, str(run_dir)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr

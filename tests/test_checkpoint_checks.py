@@ -1,5 +1,6 @@
 """What is restored is what was saved, by a run of the same data and method, or an error."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -95,6 +96,24 @@ def test_another_run_is_refused_unless_it_is_wanted(run, make_config, tmp_path, 
     assert_same_weights(weights_of(algo), run.weights[1])
     assert algo.train()["training_iteration"] == 2
     algo.stop()
+
+
+def test_what_only_another_version_compares_is_said_and_hinders_nothing(
+    checkpoint, local_algo, run, caplog
+):
+    manifest = checkpoint / "manifest.json"
+    read = json.loads(manifest.read_text())
+    read["about"]["fingerprint"]["of_another_version"] = 7
+    manifest.write_text(json.dumps(read))
+    with caplog.at_level(logging.WARNING, logger="prefix_rft_rllib"):
+        local_algo.restore_from_path(checkpoint)
+    assert "`of_another_version` is 7 there and None here" in caplog.text
+    assert_same_weights(weights_of(local_algo), run.weights[1])
+
+
+def test_a_run_that_cannot_be_written_is_not_resumed():
+    with pytest.raises(ValueError, match=r"`run_dir` \('/proc/self'\) cannot be written"):
+        PrefixRFT.resume("/proc/self")
 
 
 def test_a_failed_save_leaves_the_earlier_checkpoint(local_algo, run, tmp_path, monkeypatch):

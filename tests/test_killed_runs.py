@@ -11,6 +11,7 @@ from prefix_rft_rllib import PrefixRFT
 from prefix_rft_rllib.resume import main
 from prefix_rft_rllib.runs.checkpoints import checkpoints_of
 from tests.killed_runs import CASES, config_of, finish, kill_when, process, record_of
+from tests.run_records import other_writer
 
 pytest_plugins = ("tests.algorithm_fixtures",)
 pytestmark = pytest.mark.integration
@@ -94,6 +95,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     algo = PrefixRFT.resume(moved)
     assert "algorithm_state.pkl has 100 bytes instead of" in caplog.text
     assert algo.iteration == 2
+    assert "another process is writing a run there" in other_writer(moved)
     while algo.iteration < NUM_ITERATIONS:
         algo.train()
     algo.stop()

@@ -29,7 +29,9 @@ from prefix_rft_rllib.runs.checkpoints import (
 )
 from prefix_rft_rllib.runs.one_writer import OneWriter
 from prefix_rft_rllib.runs.recorded_algorithm import RecordedAlgorithm
+from prefix_rft_rllib.runs.run_directory import usable_directory
 from prefix_rft_rllib.settings.fingerprint import differences, fingerprint
+from prefix_rft_rllib.settings.running_settings import FINGERPRINTED
 from prefix_rft_rllib.settings.saved_settings import saved_settings
 from prefix_rft_rllib.settings.settings import Settings
 
@@ -156,9 +158,13 @@ class CheckpointedAlgorithm(RecordedAlgorithm):
             super().restore_from_path(str(local), *args, **kwargs)
 
     def _check_origin(self, path: Path, about: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other data or settings; what is accepted is said."""
+        """Refuse a checkpoint of other data or settings; what is accepted is said.
+
+        So is what another version compared and this one does not know: it cannot be the same.
+        """
         found = differences(about["fingerprint"], self._fingerprint)
-        refused = {n: text for n, text in found.items() if n not in self.config.accept_changed}
+        accepted = {*self.config.accept_changed, *(about["fingerprint"].keys() - FINGERPRINTED)}
+        refused = {n: text for n, text in found.items() if n not in accepted}
         if refused:
             raise ValueError(
                 f"{path} is a checkpoint of a run with other draws or rewards: "
@@ -223,23 +229,26 @@ class CheckpointedAlgorithm(RecordedAlgorithm):
             The algorithm; its `iteration` is that of the checkpoint.
 
         Raises:
-            ValueError: If there is no whole checkpoint, if another process writes the run, or as
-                for `from_checkpoint`.
+            ValueError: If there is no whole checkpoint, if the directory cannot be written, if
+                another process writes the run, or as for `from_checkpoint`.
         """
         if not Path(run_dir).is_dir():
             raise ValueError(f"There is no run directory {str(run_dir)!r}.")
-        OneWriter(Path(run_dir)).release()
-        checkpoint = newest_checkpoint(run_dir)
-        if checkpoint is None:
-            raise ValueError(
-                f"{run_dir} holds no checkpoint: the run did not live to write one, or was not to. "
-                "Start it again with config.checkpointing(every=...), which writes some."
-            )
-        if config is None:
-            config = cls.get_default_config().from_state(saved_settings(checkpoint))
-        config = config.copy(copy_frozen=False).reporting(run_dir=str(Path(run_dir).absolute()))
-        config.checkpointing(accept_changed=(*config.accept_changed, *accept_changed))
-        return cls.from_checkpoint(checkpoint, config=config)
+        place = usable_directory(run_dir)
+        with contextlib.closing(OneWriter(place)):  # loading may take minutes
+            checkpoint = newest_checkpoint(run_dir)
+            if checkpoint is None:
+                raise ValueError(
+                    f"{run_dir} holds no checkpoint: the run did not live to write one, or was not "
+                    "to. Start it again with config.checkpointing(every=...), which writes some."
+                )
+            if config is None:
+                config = cls.get_default_config().from_state(saved_settings(checkpoint))
+            config = config.copy(copy_frozen=False).reporting(run_dir=str(place))
+            config.checkpointing(accept_changed=(*config.accept_changed, *accept_changed))
+            algo = cls.from_checkpoint(checkpoint, config=config)
+        algo._recorder.lock()
+        return algo
 
     @override(Algorithm)
     def log_result(self, result: dict[str, Any]) -> None:

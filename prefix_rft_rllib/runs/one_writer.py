@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 class OneWriter:
     """A lock on a directory that ends with its process, however that ends.
 
-    It is a process's: a second one in the same process is given, and ends the first when released.
+    It is a process's: a second one in the same process is given, and ends the first when closed.
 
     Args:
         directory: What is written into.
@@ -39,6 +39,6 @@ class OneWriter:
                 error,
             )
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others write."""
         self._file.close()

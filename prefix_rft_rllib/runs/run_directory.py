@@ -158,19 +158,28 @@ class RunDirectory:
                 with open(self._path / name, "rb") as file:
                     os.fsync(file.fileno())
 
+    def lock(self) -> None:
+        """Let no other process write here, until `close`; the first write does it too.
+
+        Raises:
+            ValueError: If another process writes here.
+        """
+        if self._lock is None:
+            self._lock = OneWriter(self._path)
+
     def close(self) -> None:
         """Close the event file, and let others write. Writing again opens a new one."""
         if self._events is not None:
             self._events.close()
             self._events = None
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close()
             self._lock = None
 
     def _open(self) -> TensorBoardEvents:
         """The event file, opened after what is rolled back was removed."""
         if self._events is None:
-            self._lock = OneWriter(self._path)
+            self.lock()
             if self._is_new:
                 self._move_older_run()
             else:

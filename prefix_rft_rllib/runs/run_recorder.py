@@ -115,6 +115,10 @@ class RunRecorder:
         if self._table is not None:
             self._table.print_row(result["training_iteration"], row)
 
+    def lock(self) -> None:
+        """Let no other process write into the run directory, until `close`."""
+        self._run.lock()
+
     def flush(self) -> None:
         """See that what was written is on the disk."""
         self._run.flush()

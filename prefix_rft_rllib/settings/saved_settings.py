@@ -34,7 +34,9 @@ def saved_settings(checkpoint: Path) -> dict[str, Any]:
         pickle.UnpicklingError,
         LookupError,
         ImportError,
+        AttributeError,
         TypeError,
+        ValueError,
     ) as error:
         raise ValueError(
             f"The settings of the checkpoint cannot be read from {file} ({error!r})."

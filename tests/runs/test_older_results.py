@@ -11,7 +11,7 @@ import pytest
 
 from prefix_rft_rllib.runs.checkpoints import checkpoint_path, checkpoints_of
 from prefix_rft_rllib.runs.run_directory import RunDirectory, read_metrics
-from tests.run_records import files_of, scalars_of, write_iterations
+from tests.run_records import files_of, other_writer, scalars_of, write_iterations
 
 
 def write_run(path: Path, last: int, settings: dict, checkpoints: tuple[int, ...] = ()) -> None:
@@ -105,3 +105,12 @@ def test_two_processes_cannot_write_one_run_and_a_killed_one_is_no_hindrance(tmp
             assert time.monotonic() < deadline
     run.close()
     assert len(read_metrics(tmp_path)) == 2
+
+
+def test_a_lock_is_taken_before_the_first_row_too(tmp_path):
+    run = RunDirectory(tmp_path, iteration=1)
+    run.lock()
+    run.lock()
+    assert "another process is writing a run there" in other_writer(tmp_path)
+    run.close()
+    assert other_writer(tmp_path) == ""
