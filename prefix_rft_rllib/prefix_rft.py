@@ -285,6 +285,7 @@ class PrefixRFT(CheckpointedAlgorithm, EvaluatingAlgorithm):
         super().restore_from_path(path, *args, **kwargs)
         if kwargs.get("component"):
             self._sampler.set_state(None)  # rollouts of the weights before the restore
+        self._finite_steps = FiniteSteps(self.config.max_nonfinite_steps)  # of other weights
         self.sync_weights()
         self._recorder.reopen(self.iteration)
 

@@ -41,14 +41,16 @@ def test_a_run_ends_and_its_minibatches_are_written(tiny_config, tmp_path, monke
 
     # Two minibatches an iteration: the first iteration is tolerated, the second ends the run.
     algo = tiny_config.training(method="sft", max_nonfinite_steps=3).build_algo()
-    before = weights_of(algo)
+    before, checkpoint = weights_of(algo), algo.save_to_path(tmp_path / "checkpoint")
     monkeypatch.setattr(prefix_rft_torch_learner, "policy_loss", no_number)
     algo.train()
     with pytest.raises(FloatingPointError, match="3 optimizer steps in a row"):
         algo.train()
+    assert len(read_minibatches(tmp_path / "run")) == 4
     assert_same_weights(weights_of(algo), before)
+    algo.restore_from_path(checkpoint)  # the count begins anew: two more are tolerated
+    algo.train()
     algo.stop()
     (row,) = read_metrics(tmp_path / "run")
     assert row["learner/num_nonfinite_steps"] == 2
     assert row["learner/num_optimizer_steps"] == 0
-    assert len(read_minibatches(tmp_path / "run")) == 4
