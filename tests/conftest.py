@@ -1,5 +1,7 @@
 """Fixtures shared by all folders: a tiny random model, and a config that uses it."""
 
+import signal
+
 import pytest
 import torch
 from transformers import LlamaConfig
@@ -10,6 +12,9 @@ from tests.random_models import SIZES, random_lm
 
 # Tiny models: threads cost more than they bring, and results do not depend on the machine.
 torch.set_num_threads(1)
+
+# A shell's background jobs ignore Ctrl-C, and processes that they start do too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NUM_POSITIONS = 128
 
