@@ -213,15 +213,8 @@ def test_a_signal_in_parallel_to_training_gives_up_the_evaluation_alone(
 ):
     config = make_evaluated(evaluation_num_env_runners=1, evaluation_parallel_to_training=True)
     algo = config.reporting(run_dir=str(tmp_path)).checkpointing(every=100).build_algo()
-    method = getattr(algo, moment)
-
-    def signalled(*args, **kwargs):
-        monkeypatch.undo()
-        signal.raise_signal(signal.SIGTERM)
-        return method(*args, **kwargs)
-
     try:
-        monkeypatch.setattr(algo, moment, signalled)
+        signal_before(monkeypatch, algo, moment, signal.SIGTERM)
         with pytest.raises(SystemExit):
             algo.train()
         assert algo.iteration == 1

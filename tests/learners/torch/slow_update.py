@@ -63,6 +63,19 @@ def prefix_rft_loss(model, old_model, rows, *, max_response_tokens, temperature,
     return total / len(rows) / max_response_tokens
 
 
+def prefix_rft_gradient(config, rows, weights=None):
+    """Gradient of the Prefix-RFT loss at `weights`; the old policy is the initial model."""
+    model = load_float64(config.model_path, weights)
+    loss = prefix_rft_loss(
+        model,
+        load_float64(config.model_path),
+        rows,
+        max_response_tokens=config.max_response_tokens,
+        temperature=config.temperature,
+    )
+    return gradients_of(loss, model)
+
+
 def sampled_token_mean(rows, values_of_row):
     """Mean over the sampled tokens of all rows of `values_of_row(row)`."""
     values = []

@@ -28,22 +28,11 @@ def config(tiny_config):
     return tiny_config.training(grad_clip=None)
 
 
-def slow_gradient(config, rows, weights=None):
-    """Gradient of the Prefix-RFT loss at `weights`; the old policy is the initial model."""
-    model = slow_update.load_float64(config.model_path, weights)
-    loss = slow_update.prefix_rft_loss(
-        model,
-        slow_update.load_float64(config.model_path),
-        rows,
-        max_response_tokens=config.max_response_tokens,
-        temperature=TEMPERATURE,
-    )
-    return slow_update.gradients_of(loss, model)
-
-
 def check_against_the_slow_loop(config):
     assert_same(
-        one_gradient(config, two_groups()), slow_gradient(config, two_groups()), tolerance=1e-5
+        one_gradient(config, two_groups()),
+        slow_update.prefix_rft_gradient(config, two_groups()),
+        tolerance=1e-5,
     )
 
 
@@ -76,8 +65,12 @@ def test_after_a_step_the_gradient_has_ratios_and_clips_of_the_old_policy(config
     steps = record_steps(learner)
     results = update(learner, rows)
     first, second = steps
-    assert_same(first.gradients, slow_gradient(config, rows[:2]), tolerance=1e-5)
-    assert_same(second.gradients, slow_gradient(config, rows[2:], second.weights), tolerance=1e-4)
+    assert_same(first.gradients, slow_update.prefix_rft_gradient(config, rows[:2]), tolerance=1e-5)
+    assert_same(
+        second.gradients,
+        slow_update.prefix_rft_gradient(config, rows[2:], second.weights),
+        tolerance=1e-4,
+    )
     assert 0 < results[metrics.CLIP_FRACTION_RESPONSE] < 1
 
 
@@ -131,7 +124,7 @@ def test_rows_without_weight_may_be_skipped(config, monkeypatch):
     assert results[metrics.NUM_TRAINED_ROWS] == 2
     assert results[metrics.NUM_SKIPPED_ROWS] == 2
     skipped = steps[0].gradients
-    assert_same(skipped, slow_gradient(config, rows), tolerance=1e-5)
+    assert_same(skipped, slow_update.prefix_rft_gradient(config, rows), tolerance=1e-5)
     monkeypatch.setattr(
         PreparedWeights, "active_rows", lambda self: torch.ones_like(self.is_active)
     )
@@ -171,7 +164,7 @@ def test_the_kl_term_adds_the_gradient_of_the_plain_formula(config):
     first = update(learner, rows)
     assert first[metrics.KL_TO_REFERENCE] == pytest.approx(0.0, abs=1e-7)
     # At the initial model k3 is at its minimum; after the step it is not.
-    assert_same(steps[0].gradients, slow_gradient(config, rows), tolerance=1e-5)
+    assert_same(steps[0].gradients, slow_update.prefix_rft_gradient(config, rows), tolerance=1e-5)
     second = update(learner, rows)
 
     model = slow_update.load_float64(config.model_path, steps[1].weights)
