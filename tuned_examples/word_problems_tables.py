@@ -64,9 +64,13 @@ class Run:
         """Time of its iterations, in hours, without evaluation and start."""
         return sum(row["time/iteration"] for row in self.metrics) / 3600
 
+    def answers_file(self, name: str, when: str = "after") -> Path:
+        """Where its answers to a set are."""
+        return self.directory / "evaluation" / when / name / f"{name}.jsonl"
+
     def completions(self, name: str, when: str = "after") -> ReadCompletions:
         """Its answers to a set."""
-        return read_completions(self.directory / "evaluation" / when / name / f"{name}.jsonl")
+        return read_completions(self.answers_file(name, when))
 
 
 def read_run(directory: Path) -> Run:
@@ -151,10 +155,9 @@ def against_each_other(runs: Sequence[Run]) -> Iterator[list[str]]:
         for name in run.summary["after"]:
             ours = run.completions(name)
             hashes = {c.problem_id: c.problem_hash for c in ours.by_question.values()}
-            path = other.directory / "evaluation" / "after" / name / f"{name}.jsonl"
-            tests = compare_completions(
-                list(ours.by_question.values()), ours.fingerprint, read_other(path, hashes)
-            )
+            theirs = read_other(other.answers_file(name), hashes)
+            answers = list(ours.by_question.values())
+            tests = compare_completions(answers, ours.fingerprint, theirs)
             for kind in ("greedy", "sampled"):
                 if kind in tests:
                     yield [run.name, other.name, name, kind, *test_cells(tests[kind])]

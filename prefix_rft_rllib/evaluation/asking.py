@@ -85,6 +85,26 @@ def num_ungradeable(problem_set: ProblemSet, problems: Sequence[Problem]) -> int
     return sum(refuses_answer(outcome, problem, verifier) for outcome, problem in pairs)
 
 
+def calls_of(problems: Sequence[Problem], options: EvaluationOptions) -> list[list[Question]]:
+    """Plan what is asked, in calls of one temperature each.
+
+    Args:
+        problems: Those that are asked.
+        options: With `num_samples`.
+
+    Returns:
+        The questions of each call, in the plan's order.
+    """
+    parts = plan(
+        [problem.problem_id for problem in problems],
+        num_samples=options.num_samples or 0,
+        seeds=options.seeds,
+        greedy=options.greedy,
+    )
+    size = options.attempts_per_call * max(1, options.num_env_runners)
+    return [call for part in parts for call in calls(part, size)]
+
+
 def answers(
     start: Callable[[], AbstractContextManager[EnvRunners]],
     problem_set: ProblemSet,
@@ -104,19 +124,9 @@ def answers(
     Returns:
         A completion for each question that the options ask, in the plan's order.
     """
-    parts = plan(
-        [problem.problem_id for problem in problems],
-        num_samples=options.num_samples or 0,
-        seeds=options.seeds,
-        greedy=options.greedy,
-    )
-    size = options.attempts_per_call * max(1, options.num_env_runners)
-    due = [
-        [question for question in call if question not in file.by_question]
-        for part in parts
-        for call in calls(part, size)
-    ]
-    planned = [question for part in parts for question in part]
+    planned_calls = calls_of(problems, options)
+    due = [[q for q in call if q not in file.by_question] for call in planned_calls]
+    planned = [question for call in planned_calls for question in call]
     num_done = len(planned) - sum(map(len, due))
     num_other = len(file.by_question) - num_done
     if file.by_question:

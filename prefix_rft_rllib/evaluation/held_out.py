@@ -10,7 +10,7 @@ from prefix_rft_rllib.envs.problems import Problem, ProblemSet
 from prefix_rft_rllib.evaluation import asking, scores
 from prefix_rft_rllib.evaluation.completions import Completion
 from prefix_rft_rllib.evaluation.options import EvaluationOptions
-from prefix_rft_rllib.evaluation.questions import Question, calls, plan
+from prefix_rft_rllib.evaluation.questions import Question
 from prefix_rft_rllib.evaluation.votes import Votes
 from prefix_rft_rllib.rollouts.env_runners import EnvRunners
 from prefix_rft_rllib.rollouts.sampling import AS_SET, Sampling
@@ -107,16 +107,8 @@ def evaluate_set(env_runners: EnvRunners, asked: AskedSet) -> dict[str, Any]:
     Returns:
         As `score_set`.
     """
-    options = asked.options
-    parts = plan(
-        [problem.problem_id for problem in asked.problems],
-        num_samples=options.num_samples or 0,
-        seeds=options.seeds,
-        greedy=options.greedy,
-    )
-    size = options.attempts_per_call * max(1, options.num_env_runners)
     answers: dict[Question, Completion] = {}
-    for call in (call for part in parts for call in calls(part, size)):
+    for call in asking.calls_of(asked.problems, asked.options):
         episodes = asking.attempts(env_runners, call, asked.sampling, DRAWS)
         for question, episode in zip(call, episodes, strict=True):
             answers[question] = asking.completion_of(question, episode, asked.problem_set)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefix_rft_rllib.basics.text import without_controls
+from prefix_rft_rllib.basics.whole_files import written_in_one_step
 
 _UNDECIDED = ("TIMEOUT", "ERROR")
 
@@ -19,9 +20,8 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
         path: The file; replaced.
         results: Plain data. Nothing in it depends on when or how often a run was interrupted.
     """
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    new.replace(path)
+    with written_in_one_step(path) as file:
+        file.write(f"{json.dumps(results, indent=2)}\n".encode())
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -1,17 +1,18 @@
 """What the run directory keeps of one rollout, and its JSON form."""
 
-import contextlib
 import dataclasses
 import gzip
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+
+from prefix_rft_rllib.basics.whole_files import written_in_one_step
 
 TOKEN_FLOATS = ("entropy", "old_logp", "engine_logp", "weight")
 """Fields with one float32 number per response token."""
@@ -227,27 +228,6 @@ def write_rollouts_file(path: Path, records: Sequence[RolloutRecord]) -> None:
     ):
         for record in records:
             compressed.write(f"{record.to_json()}\n".encode("ascii"))
-
-
-@contextlib.contextmanager
-def written_in_one_step(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of another when it is complete.
-
-    Args:
-        path: Other processes see the old file there or the new one. On an error the old one stays,
-            and nothing of the new one is left.
-
-    Yields:
-        The new file, open for writing.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_rollouts(path: str | os.PathLike[str]) -> list[RolloutRecord]:

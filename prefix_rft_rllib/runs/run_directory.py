@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefix_rft_rllib.basics.numbered_files import numbered
+from prefix_rft_rllib.basics.whole_files import written_in_one_step
 from prefix_rft_rllib.runs.checkpoints import checkpoints_of
 from prefix_rft_rllib.runs.older_results import (
     CONFIG_FILE,
@@ -29,7 +30,6 @@ from prefix_rft_rllib.runs.rollout_records import (
     number_from_json,
     read_rollouts,
     write_rollouts_file,
-    written_in_one_step,
 )
 from prefix_rft_rllib.runs.tensorboard_events import TensorBoardEvents, remove_events_after
 

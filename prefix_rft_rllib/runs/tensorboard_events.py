@@ -1,11 +1,11 @@
 """TensorBoard events of a run: scalars and sample rollouts as text."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefix_rft_rllib.basics.text import LINE_ABOUT_THE_MIDDLE, without_middle
+from prefix_rft_rllib.basics.whole_files import written_in_one_step
 from prefix_rft_rllib.runs.rollout_records import RolloutRecord
 
 FILE_SUFFIX = ".prefix_rft"
@@ -157,12 +157,10 @@ def remove_events_after(directory: Path, iteration: int) -> int:
         steps = [Event.FromString(event).step for event in events]
         if max(steps, default=0) <= iteration:
             continue
-        temporary = path.with_name(f".{path.name}.tmp")
-        with open(temporary, "wb") as file:
+        with written_in_one_step(path) as file:
             writer = RecordWriter(file)
             for event, step in zip(events, steps, strict=True):
                 if step <= iteration:
                     writer.write(event)
-        os.replace(temporary, path)
         removed.update(step for step in steps if step > iteration)
     return len(removed)
